@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "millrace/ledger.hpp"
@@ -53,13 +54,20 @@ struct Item {
   std::uint32_t handler_failures = 0;
   std::uint32_t failures = 0;
   std::uint32_t crashes = 0;
+  std::size_t bytes = 0;         ///< of the event, for the byte limit of a claim
   std::optional<Timestamp> first_failure_at;
   std::string last_error;
 
   /// Nothing to remember beyond "claimed" or "given back": stands in a range instead of a row of its own.
   [[nodiscard]] bool plain() const {
-    return failures == 0 && crashes == 0 && !redriven && last_error.empty() && due == Timestamp{};
+    return failures == 0 && crashes == 0 && !redriven && last_error.empty() && due == Timestamp{} &&
+           !(claim != 0 && suspect);
   }
+
+  /// Where an unclaimed item stands; derived, not stored.
+  enum class Place { none, ready, due, suspect, parked };
+  Place place = Place::none;
+  bool has_row = false;  ///< the store was told to keep a row for it
 };
 
 struct Claim {
@@ -116,8 +124,12 @@ class GroupState {
  public:
   explicit GroupState(GroupSettings settings) : settings_(std::move(settings)) {}
 
-  /// \param key_of gives the order key of an open event (plain items carry none in their range).
-  void load(Snapshot snapshot, const std::function<KeyHash(Ordinal)>& key_of);
+  /// \param event_of gives the order key and size of an open event (ranges and rows do not carry them).
+  struct OpenEvent {
+    KeyHash key = 0;
+    std::size_t bytes = 0;
+  };
+  void load(Snapshot snapshot, const std::function<OpenEvent(Ordinal, bool redriven)>& event_of);
 
   struct HandOut {
     std::uint64_t claim = 0;
@@ -149,23 +161,25 @@ class GroupState {
   bool settle_expired(Ordinal ordinal);                  ///< `expirytime` passed while it waited
   bool skip(Ordinal ordinal);
   bool bury(Ordinal ordinal, const std::string& reason);  ///< dead, though nobody failed it ("event_lost: …")
-  void redrive(Ordinal ordinal, KeyHash key);             ///< a dead letter is open again, fresh counters, due at once
-  /// Forgets everything open and moves the cursor. \param passed events jumped over, counted as skipped.
+  /// A dead letter is open again, with fresh counters, due at once. False when that event is open already.
+  bool redrive(Ordinal ordinal, OpenEvent event);
+  /// Moves the cursor and forgets everything open but redriven events; every lease is stale.
+  /// \param passed events after the old cursor that were jumped over, counted as skipped.
   void seek(Ordinal cursor, std::uint64_t passed);
   /// The log lost everything up to here by force. Open events there (but redriven ones) are skipped.
   void forget_up_to(Ordinal horizon);
   void set_settings(GroupSettings settings) { settings_ = std::move(settings); }
 
-  [[nodiscard]] const Progress& progress() const;  ///< ranges up to date
+  [[nodiscard]] const Progress& progress() const { return progress_; }
   [[nodiscard]] const Claim* claim(std::uint64_t id) const;
   [[nodiscard]] const Item* item(Ordinal ordinal) const;
   [[nodiscard]] const std::map<Ordinal, Item>& items() const { return items_; }
   [[nodiscard]] const std::map<std::uint64_t, Claim>& claims() const { return claims_; }
-  [[nodiscard]] PendingEvent::State state_of(Ordinal ordinal, Timestamp now) const;
+  [[nodiscard]] PendingEvent::State state_of(Ordinal ordinal) const;
   [[nodiscard]] std::uint64_t in_flight() const { return claimed_; }
   [[nodiscard]] std::uint64_t waiting() const { return items_.size() - claimed_; }
   [[nodiscard]] std::uint64_t parked() const { return parked_; }
-  [[nodiscard]] std::uint64_t suspects() const;
+  [[nodiscard]] std::uint64_t suspects() const { return suspect_count_; }  ///< not handed out
   /// Oldest open event that stands in the log, or 0: trimming stops before it (and before the cursor).
   [[nodiscard]] Ordinal oldest_open() const;
   /// Why events wait though consumers ask; empty when they do not.
@@ -174,20 +188,53 @@ class GroupState {
   Changes take_changes();
 
  private:
-  // Written with the implementation; see group_state.cpp for the invariants.
+  // Invariants
+  //  - items_ holds exactly the open events; every claimed one stands in its claim's `open`.
+  //  - Of a key's open events, only the first may be claimable, and only while none of them is claimed. All others that
+  //    are not claimed are parked. The claimed ones belong to one claim.
+  //  - An unclaimed item stands in exactly one place (ready_, due_, suspects_ or parked); a claimed one in none.
   struct Key {
-    std::vector<Ordinal> open;   ///< ascending
+    std::vector<Ordinal> open;  ///< ascending
     std::size_t claimed = 0;
-    std::uint64_t claim = 0;     ///< that holds the claimed ones
+    std::uint64_t claim = 0;    ///< that holds the claimed ones
   };
+  using Items = std::map<Ordinal, Item>;
+
+  void add_to_key(Ordinal ordinal, KeyHash key);
+  void drop_from_key(Ordinal ordinal, const Item& item);
+  void refresh_head(KeyHash key);
+  void place(Ordinal ordinal, Item& item);
+  void unplace(Ordinal ordinal, Item& item);
+  void note(Ordinal ordinal, Item& item);
+  void give(Ordinal ordinal, Item& item, std::uint64_t claim_id, Claim& claim, HandOut& out, bool fresh);
+  void give_parked_followers(KeyHash key, Timestamp now, std::uint64_t claim_id, Claim& claim, const ClaimRequest& request,
+                             std::size_t& bytes, HandOut& out);
+  void take_fresh(std::uint64_t claim_id, Claim& claim, const ClaimRequest& request, FreshEvents& fresh, std::size_t bytes,
+                  HandOut& out);
+  void open_claim(std::uint64_t claim_id, Claim claim);
+  void unclaim(Ordinal ordinal, Item& item);
+  void give_back(Ordinal ordinal, Item& item);
+  void withdraw_later(Ordinal ordinal, KeyHash key, std::uint64_t claim_id);
+  void close(Items::iterator it);
+  void drop_claim_if_done(std::uint64_t claim_id);
+  void expire_claim(Timestamp now, std::uint64_t claim_id);
+  void promote_due(Timestamp now);
+  [[nodiscard]] bool later_than_open_one(Ordinal ordinal, const Item& item) const;
+  [[nodiscard]] std::optional<Milliseconds> next_due(Timestamp now) const;
 
   GroupSettings settings_;
   Progress progress_;
-  std::map<Ordinal, Item> items_;
+  Items items_;
   std::map<std::uint64_t, Claim> claims_;
+  std::unordered_map<std::string, std::set<std::uint64_t>> holders_;  ///< who holds which claims
   std::unordered_map<KeyHash, Key> keys_;
+  std::set<Ordinal> ready_;
+  std::set<std::pair<Timestamp, Ordinal>> due_;
+  std::set<Ordinal> suspects_;
   std::uint64_t claimed_ = 0;
   std::uint64_t parked_ = 0;
+  std::uint64_t suspect_count_ = 0;
+  Timestamp next_expiry_ = Timestamp::max();  ///< no claim ends before this
   Changes changes_;
 };
 
