@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// What every store decides in the same way, so that none decides it alone. All functions are pure and thread-safe.
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "millrace/event_log.hpp"
+#include "millrace/ledger.hpp"
+#include "millrace/types.hpp"
+#include "store/ledger/range_set.hpp"
+
+namespace millrace::store {
+
+/// What an event weighs against limits and in `StreamInfo::bytes`: its attributes and its data, in bytes.
+std::size_t event_bytes(const Event& event);
+
+/// Stable over versions and machines: stands in files. Tells "the same again" from "another event under this id".
+std::uint64_t content_fingerprint(std::string_view type, std::optional<std::string_view> data);
+
+/// Its `expirytime`; nullopt when absent or not a time.
+std::optional<Timestamp> expires_at(const Event& event);
+
+/// The part of a position an embedded store counts. \throws Error{invalid_argument} for one of another kind of store.
+ledger::Ordinal ordinal_of(Position position, std::string_view operation);
+
+/// What a group is, as recorded at its creation.
+struct GroupIdentity {
+  StreamName stream;
+  Start start;
+  std::vector<std::string> types;
+  OrderRule order;
+  GroupSettings settings;
+};
+
+/// \throws Error{unknown_group} when `spec` names no stream or no start; {invalid_argument} for a bad pattern or
+/// setting.
+GroupIdentity new_group(const GroupName& group, const GroupSpec& spec);
+
+/// \throws Error{group_mismatch}, object = "stream", "start", "types" or "order", when `spec` names another one.
+/// Settings may differ: they are replaced. {invalid_argument} when they are bad.
+void check_group(const GroupName& group, const GroupSpec& spec, const GroupIdentity& recorded);
+
+/// \throws Error{invalid_argument}
+void check_types(const std::vector<std::string>& patterns);
+void check_claim(const ClaimRequest& request);
+void check_consumer(const std::string& consumer, Milliseconds lease);
+void check_key(std::string_view key, std::string_view operation);
+
+Error unknown_stream(std::string_view operation, const StreamName& stream);
+Error unknown_group(std::string_view operation, const GroupName& group);
+
+}  // namespace millrace::store
