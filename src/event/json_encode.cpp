@@ -30,8 +30,8 @@ void append_extension(std::string& out, const Extension& extension) {
 void append_data(std::string& out, const Event& event) {
   const std::string& data = *event.data;
   if (is_json_content_type(event.datacontenttype)) {
-    // One level less, because the event around it is one.
-    if (json_text::is_valid(data, kMaxJsonDepth - 1)) {
+    // One level less, because the event around it is one. A bare null would be read as "no data".
+    if (json_text::is_valid(data, kMaxJsonDepth - 1) && json_text::trim(data) != "null") {
       out += ",\"data\":";
       const bool one_line = data.find_first_of("\r\n") == std::string::npos;
       if (one_line) {
