@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <pthread.h>
+#include <unistd.h>
+
+#include <boost/json.hpp>
+#include <csignal>
+#include <future>
+#include <map>
+#include <thread>
+
+#include "base/log.hpp"
+#include "cli/context.hpp"
+#include "cli/exit.hpp"
+#include "cli/table.hpp"
+#include "daemon/config.hpp"
+#include "daemon/daemon.hpp"
+
+namespace millrace::cli {
+namespace {
+
+struct Options {
+  std::string file;
+  std::map<std::string, std::string> flags;  ///< "server.listen" → text
+};
+
+/// Turns SIGTERM and SIGINT into one request to stop, from its construction on, also while the store still opens. The
+/// second one ends the process at once. Made before any thread, so that no other thread takes the signal.
+class StopSignals {
+ public:
+  StopSignals() {
+    sigemptyset(&set_);
+    for (const int signal : {SIGTERM, SIGINT, kEnd}) sigaddset(&set_, signal);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);  // a client that went away is an error of its write, not of the daemon
+    waiter_ = std::thread([this] { wait(); });
+  }
+  ~StopSignals() {
+    pthread_kill(waiter_.native_handle(), kEnd);
+    waiter_.join();
+  }
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+
+  /// Blocks until the first one; its name.
+  std::string first() { return first_.get_future().get(); }
+
+ private:
+  static constexpr int kEnd = SIGUSR1;
+
+  void wait() {
+    for (int received = 0, signal = 0;; ++received) {
+      if (sigwait(&set_, &signal) != 0 || signal == kEnd) return;
+      if (received > 0) {
+        log::warn("stopped_at_once", "",
+                  "a second signal came: running work is cut off; what was acknowledged is on disk");
+        _exit(kFailed);
+      }
+      first_.set_value(signal == SIGTERM ? "SIGTERM" : "SIGINT");
+    }
+  }
+
+  sigset_t set_{};
+  std::promise<std::string> first_;
+  std::thread waiter_;
+};
+
+int serve(Context& context, const Options& o) {
+  if (!context.store.empty()) {
+    throw Error(Errc::invalid_argument, "serve", "--store", "is for the other commands; serve takes --store-url");
+  }
+  daemon::LoadedConfig loaded;
+  try {
+    loaded = daemon::load_config(o.file.empty() ? std::nullopt : std::optional(o.file), o.flags);
+  } catch (const Error& error) {  // a named file that is not there is a usage error too
+    throw Error(Errc::invalid_argument, error.operation(), error.object(), error.message(), error.native());
+  }
+  log::configure(loaded.config.log.level, loaded.config.log.format);
+  StopSignals signals;
+  daemon::Daemon daemon(loaded.config);
+  log::info("listening", daemon.url(), "store " + daemon.store());
+  if (context.json) {
+    print_json(boost::json::object{{"listening", daemon.url()}, {"store", daemon.store()}});
+  } else {
+    print("listening on " + daemon.url());
+  }
+  const std::string signal = signals.first();
+  log::info("stopping", daemon.url(),
+            signal + ": running work has up to " + std::to_string(loaded.config.server.stop_grace.count()) + " ms");
+  if (!daemon.stop(loaded.config.server.stop_grace)) {
+    log::warn("stopped_late", daemon.url(), "server.stop_grace ran out: requests still running were cut off");
+    return kFailed;
+  }
+  log::info("stopped", daemon.url(), "nothing was cut off");
+  return kOk;
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, Context& context) {
+  add_command<Options>(
+      app, context, "serve", "Run the daemon; prints where it listens, logs to stderr, stops on SIGTERM",
+      [](CLI::App& command, Options& o) {
+        command.add_option("--config", o.file, "Configuration file, instead of MILLRACE_CONFIG or the default place")
+            ->type_name("FILE");
+        for (const auto& key : daemon::descriptors()) {
+          std::string flag = "--" + key.section + '-' + key.key;
+          const std::string name = key.section + '.' + key.key;
+          command
+              .add_option_function<std::string>(
+                  flag, [&flags = o.flags, name](const std::string& value) { flags[name] = value; },
+                  key.help + ", e.g. " + key.example)
+              ->group("[" + key.section + "]")
+              ->type_name("VALUE");
+        }
+      },
+      [&context](const Options& o) { return serve(context, o); });
+}
+
+}  // namespace millrace::cli

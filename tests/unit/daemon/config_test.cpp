@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/config.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+namespace millrace::daemon {
+namespace {
+
+using testing::HasSubstr;
+
+/// A folder of its own, and an environment that names no configuration.
+class ConfigTest : public testing::Test {
+ protected:
+  ConfigTest() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "millrace-config-XXXXXX").string();
+    folder_ = mkdtemp(pattern.data());
+    set("XDG_CONFIG_HOME", folder_.string());
+    for (const auto& key : descriptors()) unset(variable(key));
+    unset("MILLRACE_CONFIG");
+  }
+  ~ConfigTest() override {
+    for (const auto& name : touched_) unsetenv(name.c_str());
+    std::filesystem::remove_all(folder_);
+  }
+
+  void set(const std::string& name, const std::string& value) {
+    touched_.push_back(name);
+    setenv(name.c_str(), value.c_str(), 1);
+  }
+  static void unset(const std::string& name) { unsetenv(name.c_str()); }
+
+  static std::string variable(const Descriptor& key) {
+    std::string name = "MILLRACE_" + key.section + '_' + key.key;
+    for (char& c : name) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    return name;
+  }
+
+  std::string file(const std::string& name, const std::string& content) {
+    const auto path = folder_ / name;
+    std::ofstream(path) << content;
+    return path.string();
+  }
+
+  /// What load_config refuses, as "object: message".
+  static std::string refusal(const std::optional<std::string>& path,
+                             const std::map<std::string, std::string>& flags = {}) {
+    try {
+      load_config(path, flags);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Errc::invalid_argument) << error.what();
+      return error.object() + ": " + error.message();
+    }
+    return "nothing was refused";
+  }
+
+  std::filesystem::path folder_;
+  std::vector<std::string> touched_;
+};
+
+TEST_F(ConfigTest, DefaultsAreThoseOfTheStructures) {
+  const auto loaded = load_config(std::nullopt, {});
+  const Config defaults;
+  for (const auto& key : descriptors()) {
+    const std::string name = key.section + '.' + key.key;
+    EXPECT_EQ(key.get(loaded.config), key.get(defaults)) << name;
+    EXPECT_EQ(loaded.origins.at(name), Origin::default_value) << name;
+  }
+  EXPECT_FALSE(loaded.file.has_value());
+}
+
+TEST_F(ConfigTest, EveryKeyTakesItsOwnExampleAndItsOwnOutput) {
+  file("token", "secret\n");
+  for (const auto& key : descriptors()) {
+    const std::string name = key.section + '.' + key.key;
+    const std::string value = key.secret ? "\"file:" + (folder_ / "token").string() + '"' : key.example;
+    const auto path = file("one.toml", '[' + key.section + "]\n" + key.key + " = " + value + '\n');
+    const auto loaded = load_config(path, {});
+    EXPECT_EQ(loaded.origins.at(name), Origin::file) << name;
+    if (key.secret) continue;
+    const auto again =
+        load_config(file("two.toml", '[' + key.section + "]\n" + key.key + " = " + key.get(loaded.config) + '\n'), {});
+    EXPECT_EQ(key.get(again.config), key.get(loaded.config)) << name;
+  }
+}
+
+TEST_F(ConfigTest, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
+  const auto path =
+      file("a.toml", "[server]\nmax_connections = 1\n[log]\nlevel = \"warn\"\n[delivery]\nmax_attempts = 7\n");
+  set("MILLRACE_SERVER_MAX_CONNECTIONS", "2");
+  set("MILLRACE_LOG_LEVEL", "error");
+  const auto loaded = load_config(path, {{"server.max_connections", "3"}});
+  EXPECT_EQ(loaded.config.server.max_connections, 3U);
+  EXPECT_EQ(loaded.origins.at("server.max_connections"), Origin::flag);
+  EXPECT_EQ(loaded.config.log.level, log::Level::error);
+  EXPECT_EQ(loaded.origins.at("log.level"), Origin::environment);
+  EXPECT_EQ(loaded.config.delivery.group.retry.max_attempts, 7U);
+  EXPECT_EQ(loaded.origins.at("delivery.max_attempts"), Origin::file);
+  EXPECT_EQ(loaded.origins.at("server.listen"), Origin::default_value);
+}
+
+TEST_F(ConfigTest, UnknownKeyNamesTheNearestOneAndItsLine) {
+  const auto path = file("a.toml", "[server]\nlisten = \"127.0.0.1:1\"\nmax_conections = 5\n");
+  EXPECT_EQ(refusal(path),
+            path + ":3: unknown key server.max_conections; the nearest known one is server.max_connections");
+}
+
+TEST_F(ConfigTest, UnknownSectionNamesTheNearestKey) {
+  const auto path = file("a.toml", "\n[servr]\nlisten = \"127.0.0.1:1\"\n");
+  EXPECT_THAT(refusal(path), HasSubstr(":2: unknown key servr.listen; the nearest known one is server.listen"));
+}
+
+TEST_F(ConfigTest, UnknownVariableOfAKnownSectionIsRefused) {
+  set("MILLRACE_SERVER_LISTN", "127.0.0.1:1");
+  EXPECT_THAT(
+      refusal(std::nullopt),
+      HasSubstr(
+          "MILLRACE_SERVER_LISTN: is no configuration variable; the nearest known one is MILLRACE_SERVER_LISTEN"));
+}
+
+TEST_F(ConfigTest, VariableTwoLettersOffAKnownOneIsRefused) {
+  set("MILLRACE_SERVRE_LISTEN", "127.0.0.1:1");
+  EXPECT_THAT(refusal(std::nullopt), HasSubstr("MILLRACE_SERVER_LISTEN"));
+}
+
+TEST_F(ConfigTest, VariablesOfOthersAreLeftAlone) {
+  for (const char* name :
+       {"MILLRACE_URL", "MILLRACE_TOKEN", "MILLRACE_PROGRAM", "MILLRACE_TEST_SEED", "MILLRACE_CHECKOUT"})
+    set(name, "x");
+  EXPECT_NO_THROW(load_config(std::nullopt, {}));
+}
+
+TEST_F(ConfigTest, BadValuesNameTheKeyTheLineAndTheRule) {
+  EXPECT_THAT(refusal(file("a.toml", "[server]\nmax_connections = 0\n")), HasSubstr("server.max_connections ("));
+  EXPECT_THAT(refusal(file("b.toml", "[server]\n\nrequest_timeout = \"30\"\n")),
+              HasSubstr("b.toml:3): \"30\" is not a duration from 1s to 10m"));
+  EXPECT_THAT(refusal(file("c.toml", "[log]\nlevel = \"loud\"\n")),
+              HasSubstr("is not one of debug, info, warn, error, off"));
+  EXPECT_THAT(refusal(file("d.toml", "[server]\nlisten = \"localhost\"\n")), HasSubstr("is not host:port"));
+  EXPECT_THAT(refusal(file("e.toml", "[server]\nmax_connections = 1.5\n")),
+              HasSubstr("has the wrong kind of value; write it as 10000"));
+  EXPECT_THAT(refusal(file("f.toml", "[server\n")), HasSubstr("f.toml:1: is not TOML"));
+  EXPECT_THAT(refusal(std::nullopt, {{"server.max_wait", "x"}}), HasSubstr("server.max_wait (--server-max_wait)"));
+  EXPECT_THAT(refusal(std::nullopt, {{"server.nothing", "x"}}), HasSubstr("unknown key"));
+}
+
+TEST_F(ConfigTest, ValuesThatContradictEachOtherAreRefused) {
+  EXPECT_THAT(refusal(std::nullopt, {{"delivery.handler_max", "1ms"}}), HasSubstr("delivery.handler_max"));
+  EXPECT_THAT(refusal(std::nullopt, {{"server.max_batch_bytes", "2048"}}), HasSubstr("server.max_batch_bytes"));
+}
+
+TEST_F(ConfigTest, ListeningBeyondLoopbackNeedsAToken) {
+  EXPECT_THAT(refusal(std::nullopt, {{"server.listen", "0.0.0.0:8420"}}), HasSubstr("set server.token"));
+  EXPECT_NO_THROW(load_config(std::nullopt, {{"server.listen", "0.0.0.0:8420"}, {"server.token", "t"}}));
+  for (const char* loopback : {"127.0.0.1:0", "127.0.0.5:1", "[::1]:1"}) {
+    EXPECT_NO_THROW(load_config(std::nullopt, {{"server.listen", loopback}})) << loopback;
+  }
+}
+
+TEST_F(ConfigTest, FileValuesMayUseVariables) {
+  set("CONFIG_TEST_FOLDER", "/data");
+  const auto loaded = load_config(file("a.toml", "[store]\nurl = \"sqlite:${CONFIG_TEST_FOLDER}/events.db\"\n"), {});
+  EXPECT_EQ(loaded.config.store.url, "sqlite:/data/events.db");
+  EXPECT_THAT(refusal(file("b.toml", "[store]\nurl = \"${CONFIG_TEST_ABSENT}\"\n")),
+              HasSubstr("CONFIG_TEST_ABSENT is not set"));
+  EXPECT_THAT(refusal(file("c.toml", "[store]\nurl = \"${CONFIG\"\n")), HasSubstr("is not closed"));
+}
+
+TEST_F(ConfigTest, SecretsComeFromFilesAndAreNeverPrinted) {
+  const auto secret = file("token", "s3cret\n");
+  const auto loaded = load_config(file("a.toml", "[server]\ntoken = \"file:" + secret + "\"\n"), {});
+  EXPECT_EQ(loaded.config.server.token, "s3cret");
+  for (const auto& key : descriptors()) EXPECT_THAT(key.get(loaded.config), testing::Not(HasSubstr("s3cret")));
+  EXPECT_THAT(refusal(std::nullopt, {{"server.token", "file:" + (folder_ / "absent").string()}}),
+              HasSubstr("cannot read the secret file"));
+  EXPECT_THAT(refusal(std::nullopt, {{"server.token", "file:" + file("empty", "\n")}}), HasSubstr("is empty"));
+}
+
+TEST_F(ConfigTest, TheDefaultPlaceIsReadOnlyWhenItIsThere) {
+  std::filesystem::create_directory(folder_ / "millrace");
+  const auto path = file("millrace/millrace.toml", "[server]\nmax_connections = 9\n");
+  const auto loaded = load_config(std::nullopt, {});
+  EXPECT_EQ(loaded.config.server.max_connections, 9U);
+  EXPECT_EQ(loaded.file, path);
+}
+
+TEST_F(ConfigTest, ANamedFileThatIsNotThereIsAnError) {
+  try {
+    load_config((folder_ / "absent.toml").string(), {});
+    FAIL() << "nothing was refused";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Errc::not_found);
+  }
+  set("MILLRACE_CONFIG", (folder_ / "absent.toml").string());
+  EXPECT_THROW(load_config(std::nullopt, {}), Error);
+}
+
+}  // namespace
+}  // namespace millrace::daemon
