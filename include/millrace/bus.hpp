@@ -54,7 +54,8 @@ class Observation {
 class Bus {
  public:
   /// `store` must outlive the bus; nullptr makes a bus without a store, which only calls observers: a signal/slot with
-  /// patterns, for code that shares its observers with a durable bus. It acknowledges nothing (Durability::memory).
+  /// patterns, for code that shares its observers with a durable bus. It acknowledges nothing (Durability::memory) and,
+  /// since nothing is kept, validates nothing; its positions count 1, 2, 3 …
   explicit Bus(Store* store);
   ~Bus();
 
