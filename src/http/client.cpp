@@ -183,45 +183,4 @@ Response Client::stream(std::string_view path, const std::vector<Header>& header
   return std::move(transfer.response);
 }
 
-std::vector<ServerSentEvent> ServerSentEventParser::feed(std::string_view chunk) {
-  std::vector<ServerSentEvent> out;
-  partial_ += chunk;
-  std::size_t begin = 0;
-  for (std::size_t end = partial_.find('\n'); end != std::string::npos; end = partial_.find('\n', begin)) {
-    std::string_view text(partial_.data() + begin, end - begin);
-    if (text.ends_with('\r')) text.remove_suffix(1);
-    line(text, out);
-    begin = end + 1;
-  }
-  partial_.erase(0, begin);
-  return out;
-}
-
-void ServerSentEventParser::line(std::string_view text, std::vector<ServerSentEvent>& out) {
-  if (text.empty()) {
-    if (saw_data_ || saw_id_) {
-      if (saw_data_) data_.pop_back();  // the newline after the last line
-      out.push_back({id_, event_.empty() ? "message" : event_, data_, saw_data_});
-    }
-    event_.clear();
-    data_.clear();
-    saw_data_ = saw_id_ = false;
-    return;
-  }
-  const std::size_t colon = text.find(':');
-  const std::string_view field = text.substr(0, colon);
-  std::string_view value = colon == std::string_view::npos ? std::string_view{} : text.substr(colon + 1);
-  if (value.starts_with(' ')) value.remove_prefix(1);
-  if (field == "data") {
-    data_ += value;
-    data_ += '\n';
-    saw_data_ = true;
-  } else if (field == "id") {
-    id_ = value;
-    saw_id_ = true;
-  } else if (field == "event") {
-    event_ = value;
-  }
-}
-
 }  // namespace millrace::http

@@ -49,24 +49,4 @@ class Client {
   std::unique_ptr<Impl> impl_;
 };
 
-/// One event of a `text/event-stream` (WHATWG HTML §9.2).
-struct ServerSentEvent {
-  std::string id;     ///< the last id seen, also when this block had none
-  std::string event;  ///< "message" when not named
-  std::string data;
-  bool dispatched = true;  ///< false: a block without data, which only moved `id`
-};
-
-/// Cuts a byte stream into events; feed it chunks of any size. Pure.
-class ServerSentEventParser {
- public:
-  std::vector<ServerSentEvent> feed(std::string_view chunk);
-
- private:
-  void line(std::string_view text, std::vector<ServerSentEvent>& out);
-  std::string partial_;
-  std::string id_, event_, data_;
-  bool saw_data_ = false, saw_id_ = false;
-};
-
 }  // namespace millrace::http

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/api.hpp"
+
+#include <openssl/crypto.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "daemon/claims.hpp"
+#include "daemon/handlers.hpp"
+#include "daemon/metrics.hpp"
+#include "daemon/publish_body.hpp"
+#include "daemon/router.hpp"
+#include "daemon/tails.hpp"
+
+namespace millrace::daemon {
+namespace {
+
+constexpr std::size_t kIngestThreads = 2;
+constexpr std::size_t kWorkThreads = 8;
+
+/// Says nothing about where the texts differ, nor how long the right one is.
+bool same_secret(std::string_view given, std::string_view expected) {
+  // Compared at the expected length whatever was given, so that time does not tell the length either.
+  std::string padded(given.substr(0, expected.size()));
+  padded.resize(expected.size(), '\0');
+  const bool same = CRYPTO_memcmp(padded.data(), expected.data(), expected.size()) == 0;
+  return same && given.size() == expected.size();
+}
+
+bool authorized(const http::Request& request, const std::string& token) {
+  if (token.empty()) return true;
+  const std::string* header = request.header("Authorization");
+  static constexpr std::string_view kScheme = "Bearer ";
+  if (header == nullptr || header->size() < kScheme.size() ||
+      !http::iequals(header->substr(0, kScheme.size()), kScheme))
+    return false;
+  std::string_view given = std::string_view(*header).substr(kScheme.size());
+  while (given.starts_with(' ')) given.remove_prefix(1);
+  return same_secret(given, token);
+}
+
+}  // namespace
+
+struct Api::Impl {
+  Impl(Store& store, Bus& bus, const Config& config)
+      : ingest(kIngestThreads, config.server.max_connections, "millrace-ingest"),
+        work(kWorkThreads, config.server.max_connections, "millrace-work"),
+        services{store,
+                 bus,
+                 config,
+                 metrics,
+                 timer,
+                 ingest,
+                 work,
+                 claims,
+                 tails,
+                 {},
+                 [this] { return stopping.load(); },
+                 std::chrono::steady_clock::now()},
+        claims(services),
+        tails(services) {
+    watch = store.log().watch([this] {
+      claims.changed();
+      tails.changed();
+    });
+    tick();
+  }
+
+  void tick() {
+    timer.after(std::chrono::seconds(1), [this] {
+      tails.tick();
+      tick();
+    });
+  }
+
+  http::Response refuse(std::string_view route, const http::Request& request, http::Response response) {
+    metrics.request(route, request.method, response.status, 0);
+    return response;
+  }
+
+  http::Admission admit(const http::Request& request) {
+    Match found;
+    try {
+      found = match(routes(), request.method, request.path);
+    } catch (const Error& error) {
+      return refuse("other", request, http::to_response(http::problem_of(error)));
+    }
+    const std::string_view name = found.known_path.empty() ? std::string_view("other") : found.known_path;
+    const bool open = found.route != nullptr && found.route->access == Access::open;
+    if (!open && !authorized(request, services.config.server.token)) {
+      http::Response response =
+          http::to_response({401, "permission_denied", "this needs the header 'Authorization: Bearer <server.token>'"});
+      response.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"millrace\"");
+      return refuse(name, request, std::move(response));
+    }
+    if (found.allowed.empty()) {
+      return refuse(
+          name, request,
+          http::to_response(
+              {404, "not_found", "nothing is at " + request.path + "; the calls are listed in docs/http-api.md"}));
+    }
+    if (found.route == nullptr) {
+      http::Response response = http::to_response(
+          {405, "method_not_allowed", request.method + " is not possible here; " + found.allowed + " is"});
+      response.headers.emplace_back("Allow", found.allowed);
+      return refuse(name, request, std::move(response));
+    }
+    try {
+      static_cast<void>(Query(request.query, found.route->parameters));
+      return limit_of(*found.route, request);
+    } catch (const Error& error) {
+      return refuse(name, request, http::to_response(http::problem_of(error)));
+    } catch (const UnsupportedMediaType& type) {
+      const std::string given =
+          type.content_type.empty() ? "no Content-Type" : "Content-Type '" + type.content_type + "'";
+      return refuse(
+          name, request,
+          http::to_response(
+              {415, "unsupported_media_type",
+               given + " is not understood here: send ce-* headers (binary mode), application/cloudevents+json, "
+                       "application/cloudevents-batch+json or application/x-ndjson"}));
+    }
+  }
+
+  http::BodyLimit limit_of(const Route& route, const http::Request& request) const {
+    const auto& server = services.config.server;
+    if (route.handler == &publish_events && publish_mode(request) == PublishMode::binary) {
+      return {server.max_event_bytes, "max_event_bytes"};
+    }
+    return {server.max_batch_bytes, "max_batch_bytes"};
+  }
+
+  void handle(http::Request request, std::shared_ptr<http::Exchange> exchange) {
+    Match found = match(routes(), request.method, request.path);
+    if (found.route == nullptr) throw Error(Errc::not_found, request.method, request.path, "no such call");
+    const Route& route = *found.route;
+    auto call = std::make_shared<Call>(metrics, route, std::move(found.path), std::move(request), std::move(exchange));
+    Executor& pool = route.pool == Pool::ingest ? ingest : work;
+    const bool taken = pool.try_post([this, call, &route] { guarded(call, [&] { route.handler(services, call); }); });
+    if (!taken)
+      call->fail(Error(Errc::busy, call->request().method, call->request().path,
+                       "too many requests wait already; try again later"));
+  }
+
+  Timer timer;
+  Metrics metrics;
+  std::atomic<bool> stopping{false};
+  Executor ingest;
+  Executor work;
+  Services services;
+  Claims claims;
+  Tails tails;
+  std::unique_ptr<Watch> watch;
+};
+
+Api::Api(Store& store, Bus& bus, const Config& config) : impl_(std::make_unique<Impl>(store, bus, config)) {}
+
+Api::~Api() {
+  end_waits();
+  finish();
+}
+
+http::Admission Api::admit(const http::Request& request) {
+  return impl_->admit(request);
+}
+void Api::handle(http::Request request, std::shared_ptr<http::Exchange> exchange) {
+  impl_->handle(std::move(request), std::move(exchange));
+}
+void Api::set_server(std::function<http::Server::Stats()> stats) {
+  impl_->services.server = std::move(stats);
+}
+
+void Api::end_waits() {
+  impl_->stopping = true;
+  impl_->claims.end();
+  impl_->tails.end();
+}
+
+void Api::finish() {
+  impl_->watch.reset();
+  impl_->timer.stop();
+  impl_->ingest.stop();
+  impl_->work.stop();
+}
+
+}  // namespace millrace::daemon

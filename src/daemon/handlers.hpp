@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// The handlers, by subject. Each answers its call exactly once, now or later; what it throws is the answer.
+
+#include <memory>
+
+#include "daemon/call.hpp"
+
+namespace millrace::daemon {
+
+using CallPtr = std::shared_ptr<Call>;
+
+// publish_api.cpp
+void publish_events(Services& services, const CallPtr& call);
+// events_api.cpp
+void read_events(Services& services, const CallPtr& call);
+void tail_events(Services& services, const CallPtr& call);
+void find_event(Services& services, const CallPtr& call);
+// deliveries_api.cpp
+void claim_events(Services& services, const CallPtr& call);
+void ack_leases(Services& services, const CallPtr& call);
+void retry_leases(Services& services, const CallPtr& call);
+void reject_leases(Services& services, const CallPtr& call);
+void release_leases(Services& services, const CallPtr& call);
+void extend_leases(Services& services, const CallPtr& call);
+// groups_api.cpp
+void list_groups(Services& services, const CallPtr& call);
+void create_group(Services& services, const CallPtr& call);
+void show_group(Services& services, const CallPtr& call);
+void delete_group(Services& services, const CallPtr& call);
+void seek_group(Services& services, const CallPtr& call);
+void skip_event(Services& services, const CallPtr& call);
+void pause_group(Services& services, const CallPtr& call);
+void resume_group(Services& services, const CallPtr& call);
+void list_pending(Services& services, const CallPtr& call);
+void list_dead_letters(Services& services, const CallPtr& call);
+void redrive_dead_letters(Services& services, const CallPtr& call);
+void purge_dead_letters(Services& services, const CallPtr& call);
+// admin_api.cpp
+void list_streams(Services& services, const CallPtr& call);
+void create_stream(Services& services, const CallPtr& call);
+void show_stats(Services& services, const CallPtr& call);
+void show_health(Services& services, const CallPtr& call);
+void show_event_health(Services& services, const CallPtr& call);
+void show_ready(Services& services, const CallPtr& call);
+void show_metrics(Services& services, const CallPtr& call);
+
+}  // namespace millrace::daemon

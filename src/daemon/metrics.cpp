@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/metrics.hpp"
+
+#include <prometheus/counter.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "base/log.hpp"
+#include "daemon/call.hpp"
+#include "daemon/claims.hpp"
+#include "daemon/tails.hpp"
+
+namespace millrace::daemon {
+
+namespace {
+
+using Labels = std::vector<std::pair<std::string, std::string>>;
+
+const prometheus::Histogram::BucketBoundaries kSeconds{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+                                                       0.25,   0.5,   1,      2.5,   5,    10,    30,   60};
+
+/// Values asked for now, grouped into families.
+class Live {
+ public:
+  void add(const std::string& name, const std::string& help, double value, Labels labels = {}) {
+    auto family = std::find_if(families.begin(), families.end(), [&](const auto& f) { return f.name == name; });
+    if (family == families.end()) {
+      const bool counter = name.ends_with("_total");
+      families.push_back({name, help, counter ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge, {}});
+      family = families.end() - 1;
+    }
+    prometheus::ClientMetric metric;
+    for (auto& [label, text] : labels) metric.label.push_back({std::move(label), std::move(text)});
+    metric.counter.value = value;
+    metric.gauge.value = value;
+    family->metric.push_back(std::move(metric));
+  }
+  std::vector<prometheus::MetricFamily> families;
+};
+
+void add_store(Live& live, Services& services) {
+  // Everything is read before anything is shown, so that a store that fails half-way shows nothing but store_up 0.
+  std::vector<StreamInfo> streams;
+  std::vector<GroupInfo> groups;
+  std::vector<Store::Figure> figures;
+  try {
+    streams = services.store.log().streams();
+    groups = services.store.ledger().groups();
+    figures = services.store.figures();
+  } catch (const Error& error) {
+    log::write(log::Level::warn, error);
+    live.add("millrace_store_up", "1 when the store answers", 0);
+    return;
+  }
+  live.add("millrace_store_up", "1 when the store answers", 1);
+  for (const StreamInfo& stream : streams) {
+    const Labels labels{{"stream", stream.name.str()}};
+    live.add("millrace_stream_events", "Events in the log", static_cast<double>(stream.events), labels);
+    live.add("millrace_stream_bytes", "Bytes of events in the log, approximately", static_cast<double>(stream.bytes),
+             labels);
+  }
+  for (const GroupInfo& group : groups) {
+    const Labels labels{{"group", group.name.str()}, {"stream", group.stream.str()}};
+    const auto add = [&](const char* name, const char* help, auto value) {
+      live.add(std::string("millrace_group_") + name, help, static_cast<double>(value), labels);
+    };
+    add("ahead_events", "Events after the cursor, before the filter", group.lag.ahead);
+    add("in_flight_events", "Events claimed and not settled", group.lag.in_flight);
+    add("waiting_events", "Events given back, waiting for a retry, suspect or parked", group.lag.waiting);
+    add("parked_events", "Events waiting behind a busy key", group.parked);
+    add("dead_letters", "Events in the dead letters", group.dead);
+    add("oldest_unacked_seconds", "Seconds since the oldest unsettled event was stored, 0 when there is none",
+        group.lag.oldest_seconds);
+    add("paused", "1 while the group is paused", group.paused ? 1 : 0);
+    add("stalled", "1 while nothing is handed out though events wait", group.stalled.empty() ? 0 : 1);
+    add("consumers", "Consumers that hold a claim or a session", group.consumers.size());
+    add("processed_total", "Events acknowledged", group.processed);
+    add("failures_total", "Deliveries answered with retry", group.failures);
+    add("crashes_total", "Leases that ran out over one event", group.crashes);
+    add("rejected_total", "Events moved to the dead letters", group.rejected);
+    add("expired_total", "Events settled because their expirytime had passed", group.expired);
+    add("skipped_total", "Events settled by skip or seek", group.skipped);
+  }
+  for (const Store::Figure& figure : figures) live.add("millrace_store_" + figure.name, figure.help, figure.value);
+}
+
+}  // namespace
+
+struct Metrics::Impl {
+  prometheus::Registry registry;
+  prometheus::Family<prometheus::Counter>& requests =
+      prometheus::BuildCounter().Name("millrace_http_requests_total").Help("HTTP requests answered").Register(registry);
+  prometheus::Family<prometheus::Histogram>& request_seconds =
+      prometheus::BuildHistogram()
+          .Name("millrace_http_request_seconds")
+          .Help("Time from a whole request to its answer, long polls included")
+          .Register(registry);
+  prometheus::Family<prometheus::Counter>& published = prometheus::BuildCounter()
+                                                           .Name("millrace_published_total")
+                                                           .Help("Events published over HTTP, by what became of them")
+                                                           .Register(registry);
+  prometheus::Family<prometheus::Histogram>& ack_seconds =
+      prometheus::BuildHistogram()
+          .Name("millrace_publish_ack_seconds")
+          .Help("Time from a publish handed to the store to its acknowledgement, by the level reached")
+          .Register(registry);
+};
+
+Metrics::Metrics() : impl_(std::make_unique<Impl>()) {}
+Metrics::~Metrics() = default;
+
+void Metrics::request(std::string_view route, std::string_view method, unsigned status, double seconds) {
+  static constexpr std::array<std::string_view, 7> kMethods{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"};
+  const bool known = std::find(kMethods.begin(), kMethods.end(), method) != kMethods.end();
+  impl_->requests
+      .Add({{"route", std::string(route)},
+            {"method", known ? std::string(method) : "other"},
+            {"status", std::to_string(status)}})
+      .Increment();
+  impl_->request_seconds.Add({{"route", std::string(route)}}, kSeconds).Observe(seconds);
+}
+
+void Metrics::published(const std::string& stream, std::string_view status, std::uint64_t events) {
+  if (events == 0) return;
+  impl_->published.Add({{"stream", stream}, {"status", std::string(status)}}).Increment(static_cast<double>(events));
+}
+
+void Metrics::publish_ack(Durability level, double seconds) {
+  impl_->ack_seconds.Add({{"level", std::string(to_string(level))}}, kSeconds).Observe(seconds);
+}
+
+std::string Metrics::text(Services& services) {
+  Live live;
+  live.add("millrace_build_info", "1, with the version as a label", 1, {{"version", MILLRACE_VERSION}});
+  live.add("millrace_uptime_seconds", "Seconds since the daemon started",
+           std::chrono::duration<double>(std::chrono::steady_clock::now() - services.started).count());
+  const Bus::Stats bus = services.bus.stats();
+  live.add("millrace_bus_observers", "Observers registered", static_cast<double>(bus.observers));
+  live.add("millrace_bus_observer_failures_total", "Observer calls that threw",
+           static_cast<double>(bus.observer_failures));
+  live.add("millrace_claims_waiting", "Claims in a long poll", static_cast<double>(services.claims.waiting()));
+  live.add("millrace_tails", "Open tails", static_cast<double>(services.tails.count()));
+  if (services.server) {
+    const http::Server::Stats server = services.server();
+    live.add("millrace_http_connections", "Open connections", static_cast<double>(server.connections));
+    live.add("millrace_http_connections_accepted_total", "Connections accepted", static_cast<double>(server.accepted));
+    live.add("millrace_http_connections_refused_total", "Connections beyond server.max_connections",
+             static_cast<double>(server.refused));
+    live.add("millrace_http_timeouts_total", "Requests and writes that took longer than server.request_timeout",
+             static_cast<double>(server.timed_out));
+    live.add("millrace_http_malformed_total", "Requests refused as malformed or too large",
+             static_cast<double>(server.malformed));
+  }
+  add_store(live, services);
+  std::vector<prometheus::MetricFamily> families = impl_->registry.Collect();
+  std::move(live.families.begin(), live.families.end(), std::back_inserter(families));
+  return prometheus::TextSerializer().Serialize(families);
+}
+
+}  // namespace millrace::daemon
