@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the README and docs/configuration.md say is what the checkout does."""
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import unittest
+
+import harness
+
+README = (harness.CHECKOUT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+class Readme(unittest.TestCase):
+    def test_its_cpp_stands_in_the_example_that_is_compiled(self):
+        (block,) = blocks("cpp")
+        example = (harness.CHECKOUT / "examples/quickstart.cpp").read_text(encoding="utf-8")
+        lines = textwrap.dedent(block).splitlines()
+        found = any(textwrap.dedent("\n".join(example.splitlines()[start:start + len(lines)])).splitlines() == lines
+                    for start in range(len(example.splitlines())))
+        self.assertTrue(found, f"not in examples/quickstart.cpp:\n{block}")
+
+    def test_its_python_is_the_example(self):
+        (block,) = blocks("python")
+        self.assertEqual(block, (harness.CHECKOUT / "examples/consumer.py").read_text(encoding="utf-8"))
+        self.assertLessEqual(len(block.splitlines()), 20)
+
+    def test_its_links_lead_somewhere(self):
+        for target in re.findall(r"\]\(([^)#:]+)\)", README):
+            self.assertTrue((harness.CHECKOUT / target).exists(), target)
+
+    def test_its_curl_lines_and_its_consumer_work(self):
+        with harness.Daemon(harness.temp_folder()) as daemon:
+            url = f"http://127.0.0.1:{daemon.port}"
+            (block,) = blocks("sh")
+            done = subprocess.run(["sh", "-euc", block.replace("http://127.0.0.1:8420", url)], capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn('"stored"', done.stdout)
+            self.assertIn('"at_end":true', done.stdout)
+            env = {**os.environ, "MILLRACE_URL": url}
+            for expected in ("1 order.placed order-42 {'total': 12}\n", ""):  # acknowledged: never again
+                done = subprocess.run([sys.executable, str(harness.CHECKOUT / "examples/consumer.py")], env=env,
+                                      capture_output=True, text=True, timeout=60)
+                self.assertEqual((done.returncode, done.stdout), (0, expected), done.stderr)
+
+
+class Configuration(unittest.TestCase):
+    def test_the_document_is_what_the_program_prints(self):
+        printed = subprocess.run([harness.PROGRAM, "config", "docs"], capture_output=True, text=True, check=True).stdout
+        written = (harness.CHECKOUT / "docs/configuration.md").read_text(encoding="utf-8")
+        self.assertEqual(printed, written, "write it again: millrace config docs > docs/configuration.md")
+
+
+if __name__ == "__main__":
+    unittest.main()
