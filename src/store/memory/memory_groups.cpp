@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The groups themselves: made, changed, described.
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "store/memory/memory_store.hpp"
+
+namespace millrace::store::memory {
+
+/// The ordinal a group that starts there has behind it. A position no event has yet means "from now on".
+Ordinal MemoryLedger::resolve(const Stream& stream, const Start& start) const {
+  Ordinal cursor = 0;
+  switch (start.kind) {
+    case Start::Kind::beginning:
+      break;
+    case Start::Kind::end:
+      cursor = stream.last();
+      break;
+    case Start::Kind::position:
+      cursor = ordinal_of(start.position, "start");
+      break;
+    case Start::Kind::time:
+      cursor = stream.before(start.time);
+      break;
+  }
+  return std::clamp(cursor, stream.trimmed_to(), stream.last());
+}
+
+GroupInfo MemoryLedger::info(const GroupName& name, Group& group) {
+  const Timestamp now = shared_.clock.now();
+  group.state.expire(now, session_end());
+  apply(group, now);
+  const Stream& stream = shared_.streams.at(group.identity.stream);
+  const ledger::GroupState& state = group.state;
+  const ledger::Progress& progress = state.progress();
+  const Ordinal cursor = std::max(progress.cursor, stream.trimmed_to());
+
+  std::optional<Timestamp> oldest;
+  if (const SharedEvent ahead = stream.at(cursor + 1)) oldest = ahead->stored_at;
+  if (!state.items().empty()) {
+    const auto& [ordinal, item] = *state.items().begin();
+    const Timestamp stored_at = item.redriven ? group.dead.at(ordinal).letter.stored_at : stream.at(ordinal)->stored_at;
+    oldest = oldest ? std::min(*oldest, stored_at) : stored_at;
+  }
+
+  GroupInfo info{.name = name,
+                 .stream = group.identity.stream,
+                 .types = group.identity.types,
+                 .start = group.identity.start,
+                 .order = group.identity.order,
+                 .settings = group.identity.settings,
+                 .paused = group.paused,
+                 .created_at = group.created_at,
+                 .last_seen = group.last_seen,
+                 .cursor = Position{progress.cursor},
+                 .lag = {stream.last() - cursor, state.in_flight(), state.waiting(), 0},
+                 .parked = state.parked(),
+                 .suspects = state.suspects(),
+                 .dead = 0,
+                 .processed = progress.counters.processed,
+                 .failures = progress.counters.failures,
+                 .crashes = progress.counters.crashes,
+                 .rejected = progress.counters.rejected,
+                 .expired = progress.counters.expired,
+                 .skipped = progress.counters.skipped,
+                 .stalled = state.stalled(),
+                 .consumers = {}};
+  if (oldest && now > *oldest) info.lag.oldest_seconds = std::chrono::duration<double>(now - *oldest).count();
+  info.dead = static_cast<std::uint64_t>(
+      std::count_if(group.dead.begin(), group.dead.end(), [](const auto& entry) { return !entry.second.open_again; }));
+  std::set<std::string> consumers;
+  for (const auto& [id, claim] : state.claims()) consumers.insert(claim.consumer);
+  for (const auto& [id, session] : shared_.sessions) {
+    if (session.until > now && session.groups.contains(name)) consumers.insert(session.consumer);
+  }
+  info.consumers.assign(consumers.begin(), consumers.end());
+  return info;
+}
+
+GroupInfo MemoryLedger::ensure_group(const GroupName& name, const GroupSpec& spec) {
+  const std::lock_guard lock(shared_.mutex);
+  const Timestamp now = shared_.clock.now();
+  auto it = shared_.groups.find(name);
+  if (it == shared_.groups.end()) {
+    GroupIdentity identity = new_group(name, spec);
+    const Stream& stream = shared_.stream_at("ensure group", identity.stream);
+    const Ordinal cursor = resolve(stream, identity.start);
+    it = shared_.groups.try_emplace(name, std::move(identity), now).first;
+    it->second.state.seek(cursor, 0);
+    apply(it->second, now);
+  } else {
+    check_group(name, spec, it->second.identity);
+    if (spec.settings) {
+      it->second.identity.settings = *spec.settings;
+      it->second.state.set_settings(*spec.settings);
+    }
+    it->second.last_seen = now;
+  }
+  return info(name, it->second);
+}
+
+std::vector<GroupInfo> MemoryLedger::groups() {
+  const std::lock_guard lock(shared_.mutex);
+  std::vector<GroupInfo> all;
+  for (auto& [name, group] : shared_.groups) all.push_back(info(name, group));
+  return all;
+}
+
+GroupInfo MemoryLedger::group(const GroupName& name) {
+  const std::lock_guard lock(shared_.mutex);
+  return info(name, shared_.group_at("group", name));
+}
+
+GroupInfo MemoryLedger::alter_group(const GroupName& name, const GroupChange& change) {
+  if (change.settings) change.settings->validate();
+  const PatternList filter(change.types.value_or(std::vector<std::string>{}));
+  const std::lock_guard lock(shared_.mutex);
+  Group& group = shared_.group_at("alter group", name);
+  const Stream& stream = shared_.streams.at(group.identity.stream);
+  const Timestamp now = shared_.clock.now();
+  group.state.expire(now, session_end());
+  apply(group, now);
+
+  // What can fail comes first: a change happens whole or not at all.
+  const Ordinal cursor = change.seek ? resolve(stream, *change.seek) : 0;
+  const Ordinal skip = change.skip ? ordinal_of(*change.skip, "skip") : 0;
+  if (change.skip && !group.state.item(skip)) {
+    throw Error(Errc::not_found, "skip", change.skip->to_string(),
+                "no unsettled event of group " + name.str() + " stands there");
+  }
+  if (change.order && *change.order != group.identity.order && !group.state.items().empty()) {
+    throw Error(Errc::busy, "alter group", name.str(),
+                std::to_string(group.state.items().size()) +
+                    " events are unsettled; pause the group and let them be settled before changing its order");
+  }
+
+  if (change.paused) group.paused = *change.paused;
+  if (change.settings) {
+    group.identity.settings = *change.settings;
+    group.state.set_settings(*change.settings);
+  }
+  if (change.types) {
+    group.identity.types = *change.types;
+    group.filter = filter;
+  }
+  if (change.order) group.identity.order = *change.order;
+  if (change.skip) group.state.skip(skip);
+  if (change.seek) {
+    const Ordinal old = std::max(group.state.progress().cursor, stream.trimmed_to());
+    group.state.seek(cursor, cursor > old ? cursor - old : 0);
+  }
+  apply(group, now);
+  shared_.notifier.changed();  // resumed, or events before the new cursor
+  return info(name, group);
+}
+
+void MemoryLedger::delete_group(const GroupName& name) {
+  const std::lock_guard lock(shared_.mutex);
+  (void)shared_.group_at("delete group", name);
+  shared_.groups.erase(name);
+}
+
+}  // namespace millrace::store::memory

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <utility>
+
+#include "base/random.hpp"
+#include "store/memory/memory_store.hpp"
+
+namespace millrace::store::memory {
+namespace {
+
+/// Events looked at per turn of the lock, so that a group whose filter matches little does not keep everyone waiting.
+constexpr std::size_t kScanBudget = 10'000;
+
+class FreshFromStream : public ledger::FreshEvents {
+ public:
+  FreshFromStream(const Stream& stream, const Group& group, Timestamp now)
+      : stream_(stream), group_(group), now_(now), at_(std::max(group.state.progress().cursor, stream.trimmed_to())) {}
+
+  std::optional<ledger::Candidate> next() override {
+    while (at_ < stream_.last() && scanned_ < kScanBudget) {
+      ++scanned_;
+      const SharedEvent stored = stream_.at(++at_);
+      const Event& event = stored->event;
+      if (!group_.filter.matches(event.type)) continue;
+      const auto expiry = expires_at(event);
+      return ledger::Candidate{at_, ledger::hash_key(group_.identity.order.key_of(event)), event_bytes(event),
+                               expiry && *expiry <= now_};
+    }
+    return std::nullopt;
+  }
+  [[nodiscard]] Ordinal scanned_to() const override { return at_; }
+
+ private:
+  const Stream& stream_;
+  const Group& group_;
+  const Timestamp now_;
+  Ordinal at_;
+  std::size_t scanned_ = 0;
+};
+
+}  // namespace
+
+ledger::SessionEnd MemoryLedger::session_end() const {
+  return [this](SessionId id) -> std::optional<Timestamp> {
+    const auto it = shared_.sessions.find(id);
+    if (it == shared_.sessions.end()) return std::nullopt;
+    return it->second.until;
+  };
+}
+
+SharedEvent MemoryLedger::event_of(const Group& group, Ordinal ordinal, bool redriven) const {
+  if (!redriven) return shared_.streams.at(group.identity.stream).at(ordinal);
+  const auto it = group.dead.find(ordinal);
+  if (it == group.dead.end()) return nullptr;
+  const DeadLetter& letter = it->second.letter;
+  return std::make_shared<const StoredEvent>(StoredEvent{letter.position, letter.stored_at, letter.event});
+}
+
+void MemoryLedger::apply(Group& group, Timestamp now) {
+  const ledger::Changes changes = group.state.take_changes();
+  for (const auto& died : changes.dead) {
+    const auto [it, added] = group.dead.try_emplace(died.ordinal);
+    DeadRow& row = it->second;
+    if (added) {
+      const SharedEvent stored = event_of(group, died.ordinal, false);
+      row.letter.position = stored->position;
+      row.letter.event = stored->event;
+      row.letter.stored_at = stored->stored_at;
+      row.key = died.item.key;
+    }
+    row.letter.died_at = now;
+    row.letter.reason = died.reason;
+    row.letter.attempts = died.item.attempts;
+    row.letter.failures = died.item.failures;
+    row.letter.crashes = died.item.crashes;
+    row.open_again = false;
+  }
+  for (const Ordinal ordinal : changes.redriven_done) group.dead.erase(ordinal);
+  if (changes.wake) shared_.notifier.changed();
+}
+
+// ---- Sessions ----
+
+SessionId MemoryLedger::open_session(const std::string& consumer, Milliseconds lease) {
+  check_consumer(consumer, lease);
+  const std::lock_guard lock(shared_.mutex);
+  const Timestamp now = shared_.clock.now();
+  // An expired session is only kept until its claims were looked at; a group looks whenever it is used.
+  std::erase_if(shared_.sessions, [now](const auto& entry) { return entry.second.until <= now; });
+  const SessionId id = ++shared_.last_session;
+  shared_.sessions.emplace(id, Session{consumer, lease, now + lease, {}});
+  return id;
+}
+
+bool MemoryLedger::renew_session(SessionId session) {
+  const std::lock_guard lock(shared_.mutex);
+  const Timestamp now = shared_.clock.now();
+  const auto it = shared_.sessions.find(session);
+  if (it == shared_.sessions.end() || it->second.until <= now) return false;
+  it->second.until = now + it->second.lease;
+  for (const GroupName& name : it->second.groups) {
+    const auto group = shared_.groups.find(name);
+    if (group != shared_.groups.end()) group->second.last_seen = now;
+  }
+  return true;
+}
+
+void MemoryLedger::close_session(SessionId session) {
+  const std::lock_guard lock(shared_.mutex);
+  const Timestamp now = shared_.clock.now();
+  const auto it = shared_.sessions.find(session);
+  if (it == shared_.sessions.end() || it->second.until <= now) return;  // expired: its claims are crashes
+  for (const GroupName& name : it->second.groups) {
+    const auto group = shared_.groups.find(name);
+    if (group == shared_.groups.end()) continue;
+    group->second.state.release_session(session);
+    apply(group->second, now);
+  }
+  shared_.sessions.erase(it);
+}
+
+// ---- Deliveries ----
+
+ClaimAnswer MemoryLedger::claim(const GroupName& name, const ClaimRequest& request) {
+  check_claim(request);
+  ClaimAnswer answer;
+  std::vector<SharedEvent> events;
+  for (bool look_further = true; look_further;) {
+    const std::lock_guard lock(shared_.mutex);
+    Group& group = shared_.group_at("claim", name);
+    const Timestamp now = shared_.clock.now();
+    Timestamp lease_until;
+    if (const auto* id = std::get_if<SessionId>(&request.hold)) {
+      const auto session = shared_.sessions.find(*id);
+      if (session == shared_.sessions.end() || session->second.until <= now) {
+        throw Error(Errc::timed_out, "claim", name.str(),
+                    "session " + std::to_string(*id) + " has expired or was closed; open a new one");
+      }
+      session->second.groups.insert(name);
+      lease_until = session->second.until;
+    } else {
+      lease_until = now + std::get<Milliseconds>(request.hold);
+    }
+    group.last_seen = now;
+    if (group.paused) return answer;
+
+    const Stream& stream = shared_.streams.at(group.identity.stream);
+    const Ordinal cursor = group.state.progress().cursor;
+    FreshFromStream fresh(stream, group, now);
+    const auto out = group.state.claim(now, shared_.last_claim + 1, request, fresh, session_end());
+    if (!out.events.empty()) ++shared_.last_claim;
+    answer.next_due = out.next_due;
+    for (const auto& given : out.events) {
+      SharedEvent stored = event_of(group, given.ordinal, given.redriven);
+      const auto expiry = given.fresh || given.redriven ? std::nullopt : expires_at(stored->event);
+      if (expiry && *expiry <= now) {
+        group.state.settle_expired(given.ordinal);
+        continue;
+      }
+      answer.deliveries.push_back({.lease = {out.claim, stored->position},
+                                   .position = stored->position,
+                                   .attempt = given.attempt,
+                                   .failures = given.failures,
+                                   .crashes = given.crashes,
+                                   .lease_until = lease_until,
+                                   .event = {}});
+      events.push_back(std::move(stored));
+    }
+    apply(group, now);
+    shared_.delivered_total += events.size();
+    const bool moved = !out.events.empty() || group.state.progress().cursor != cursor;
+    look_further = events.empty() && moved && group.state.progress().cursor < stream.last();
+  }
+  for (std::size_t i = 0; i < events.size(); ++i) answer.deliveries[i].event = events[i]->event;
+  return answer;
+}
+
+std::vector<std::size_t> MemoryLedger::settle(const GroupName& name, std::span<const Settlement> settlements) {
+  const std::lock_guard lock(shared_.mutex);
+  Group& group = shared_.group_at("settle", name);
+  const Timestamp now = shared_.clock.now();
+  group.last_seen = now;
+  std::vector<std::size_t> stale;
+  const auto end = session_end();
+  for (std::size_t i = 0; i < settlements.size(); ++i) {
+    if (group.state.settle(now, settlements[i].lease, settlements[i].outcome, random_unit(), end)) {
+      ++shared_.settled_total;
+    } else {
+      stale.push_back(i);
+    }
+  }
+  apply(group, now);
+  return stale;
+}
+
+std::vector<std::size_t> MemoryLedger::extend(const GroupName& name, std::span<const Lease> leases,
+                                              Milliseconds lease) {
+  check_consumer("extend", lease);
+  const std::lock_guard lock(shared_.mutex);
+  Group& group = shared_.group_at("extend", name);
+  const Timestamp now = shared_.clock.now();
+  group.last_seen = now;
+  std::vector<std::size_t> stale;
+  const auto end = session_end();
+  for (std::size_t i = 0; i < leases.size(); ++i) {
+    if (!group.state.extend(now, leases[i], lease, end)) stale.push_back(i);
+  }
+  apply(group, now);
+  return stale;
+}
+
+std::vector<PendingEvent> MemoryLedger::pending(const GroupName& name, Position after, std::size_t limit) {
+  const Ordinal from = ordinal_of(after, "pending");
+  const std::lock_guard lock(shared_.mutex);
+  Group& group = shared_.group_at("pending", name);
+  const Timestamp now = shared_.clock.now();
+  group.state.expire(now, session_end());
+  apply(group, now);
+  std::vector<PendingEvent> all;
+  const auto& items = group.state.items();
+  for (auto it = items.upper_bound(from); it != items.end() && all.size() < limit; ++it) {
+    const auto& [ordinal, item] = *it;
+    const SharedEvent stored = event_of(group, ordinal, item.redriven);
+    PendingEvent& event = all.emplace_back();
+    event.position = stored->position;
+    event.id = stored->event.id;
+    event.source = stored->event.source;
+    event.type = stored->event.type;
+    event.subject = stored->event.subject;
+    event.state = group.state.state_of(ordinal);
+    if (const ledger::Claim* claim = group.state.claim(item.claim)) {
+      event.consumer = claim->consumer;
+      event.lease = Lease{item.claim, stored->position};
+      event.lease_until = claim->session == 0 ? claim->lease_until : session_end()(claim->session);
+    } else if (item.due != Timestamp{}) {
+      event.next_try = item.due;
+    }
+    event.attempt = item.attempts;
+    event.failures = item.failures;
+    event.crashes = item.crashes;
+    event.last_error = item.last_error;
+  }
+  return all;
+}
+
+// ---- Dead letters ----
+
+namespace {
+
+class DeadLetterFilter {
+ public:
+  DeadLetterFilter(const DeadLetterQuery& query, const char* operation)
+      : query_(query), types_(query.types), after_(ordinal_of(query.after, operation)) {
+    for (const Position position : query.positions) positions_.insert(ordinal_of(position, operation));
+  }
+  [[nodiscard]] bool matches(Ordinal ordinal, const DeadRow& row) const {
+    return !row.open_again && ordinal > after_ && (positions_.empty() || positions_.contains(ordinal)) &&
+           types_.matches(row.letter.event.type) &&
+           (!query_.reason_contains || row.letter.reason.find(*query_.reason_contains) != std::string::npos);
+  }
+
+ private:
+  const DeadLetterQuery& query_;
+  PatternList types_;
+  Ordinal after_;
+  std::set<Ordinal> positions_;
+};
+
+}  // namespace
+
+std::vector<DeadLetter> MemoryLedger::dead_letters(const GroupName& name, const DeadLetterQuery& query) {
+  const DeadLetterFilter filter(query, "dead letters");
+  const std::lock_guard lock(shared_.mutex);
+  Group& group = shared_.group_at("dead letters", name);
+  const Timestamp now = shared_.clock.now();
+  group.state.expire(now, session_end());
+  apply(group, now);
+  std::vector<DeadLetter> found;
+  for (auto it = group.dead.begin(); it != group.dead.end() && found.size() < query.limit; ++it) {
+    if (filter.matches(it->first, it->second)) found.push_back(it->second.letter);
+  }
+  return found;
+}
+
+std::uint64_t MemoryLedger::redrive(const GroupName& name, const DeadLetterQuery& query) {
+  const DeadLetterFilter filter(query, "redrive");
+  const std::lock_guard lock(shared_.mutex);
+  Group& group = shared_.group_at("redrive", name);
+  std::uint64_t count = 0;
+  for (auto& [ordinal, row] : group.dead) {
+    if (!filter.matches(ordinal, row)) continue;
+    const auto key = ledger::hash_key(group.identity.order.key_of(row.letter.event));
+    if (!group.state.redrive(ordinal, {key, event_bytes(row.letter.event)})) continue;
+    row.open_again = true;
+    ++count;
+  }
+  apply(group, shared_.clock.now());
+  return count;
+}
+
+std::uint64_t MemoryLedger::purge(const GroupName& name, const DeadLetterQuery& query) {
+  const DeadLetterFilter filter(query, "purge");
+  const std::lock_guard lock(shared_.mutex);
+  Group& group = shared_.group_at("purge", name);
+  return std::erase_if(group.dead, [&](const auto& entry) { return filter.matches(entry.first, entry.second); });
+}
+
+}  // namespace millrace::store::memory

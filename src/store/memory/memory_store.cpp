@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/memory/memory_store.hpp"
+
+#include "store/url.hpp"
+
+namespace millrace::store {
+namespace memory {
+
+Shared::Shared(StoreOptions store_options) : options(std::move(store_options)) {
+  for (const char* name : {"events", "logs"}) streams.try_emplace(name, StreamName(name), clock.now());
+}
+
+Stream& Shared::stream_at(std::string_view operation, const StreamName& name) {
+  const auto it = streams.find(name);
+  if (it == streams.end()) throw unknown_stream(operation, name);
+  return it->second;
+}
+
+Group& Shared::group_at(std::string_view operation, const GroupName& name) {
+  const auto it = groups.find(name);
+  if (it == groups.end()) throw unknown_group(operation, name);
+  return it->second;
+}
+
+Capabilities MemoryStore::capabilities() const {
+  return {.name = "memory",
+          .strongest = Durability::memory,
+          .shared_between_processes = false,
+          .fences_late_settles = true,
+          .relaxed_differs = false};
+}
+
+std::vector<Store::Figure> MemoryStore::figures() const {
+  const std::lock_guard lock(shared_.mutex);
+  std::uint64_t bytes = 0;
+  for (const auto& [name, stream] : shared_.streams) bytes += stream.info().bytes;
+  return {{"bytes", "Bytes of events in the log", static_cast<double>(bytes)},
+          {"stored_events_total", "Events newly stored", static_cast<double>(shared_.stored_total)},
+          {"deliveries_total", "Events handed out", static_cast<double>(shared_.delivered_total)},
+          {"settlements_total", "Leases settled, stale ones not counted", static_cast<double>(shared_.settled_total)}};
+}
+
+}  // namespace memory
+
+std::unique_ptr<Store> open_memory_store(const StoreUrl& url, const StoreOptions& options) {
+  if (!url.path.empty()) {
+    throw Error(Errc::invalid_argument, "open store", "memory:" + url.path,
+                "a memory store has no path: it is always a new one; write memory:");
+  }
+  return std::make_unique<memory::MemoryStore>(with_url_options(url, options));
+}
+
+}  // namespace millrace::store
