@@ -20,37 +20,42 @@ void check(sqlite3* db, int rc, const char* what) {
     throw std::runtime_error(std::string("bare SQLite: ") + what + ": " + sqlite3_errmsg(db));
 }
 
-void exec(sqlite3* db, const std::string& sql) { check(db, sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), sql.c_str()); }
+void exec(sqlite3* db, const std::string& sql) {
+  check(db, sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), sql.c_str());
+}
 
 sqlite3* open(const std::string& path) {
   sqlite3* db = nullptr;
-  const int rc = sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
+  const int rc =
+      sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
   check(db, rc, "open");
   sqlite3_busy_timeout(db, 10'000);
   return db;
 }
 
 std::string table_sql(const Layout& layout) {
-  std::string columns =
-      "stored_at INTEGER NOT NULL, id TEXT NOT NULL, source TEXT NOT NULL, type TEXT NOT NULL, subject TEXT, time TEXT,"
-      "datacontenttype TEXT, dataschema TEXT, extensions TEXT, data BLOB";
+  const std::string columns =
+      "id TEXT NOT NULL, source TEXT NOT NULL, type TEXT NOT NULL, subject TEXT, time TEXT, datacontenttype TEXT,"
+      " dataschema TEXT, extensions TEXT, data BLOB, stored_at INTEGER NOT NULL";
   const std::string identity = layout.id_first ? "id, source" : "source, id";
+  const std::string two_part = "CREATE TABLE event (stream INTEGER NOT NULL DEFAULT 1, position INTEGER NOT NULL, " +
+                               columns + ", PRIMARY KEY (stream, position), UNIQUE (stream, " + identity + "))";
   switch (layout.table) {
     case Layout::Table::position_is_rowid:
-      return "CREATE TABLE event (position INTEGER PRIMARY KEY, stream INTEGER NOT NULL," + columns + ", UNIQUE (" + identity + "))";
+      return "CREATE TABLE event (position INTEGER PRIMARY KEY, " + columns + ", UNIQUE (" + identity + "))";
     case Layout::Table::without_rowid:
-      return "CREATE TABLE event (stream INTEGER NOT NULL, position INTEGER NOT NULL," + columns +
-             ", PRIMARY KEY (stream, position), UNIQUE (stream, " + identity + ")) WITHOUT ROWID";
+      return two_part + " WITHOUT ROWID";
     case Layout::Table::rowid_and_index:
-      return "CREATE TABLE event (stream INTEGER NOT NULL, position INTEGER NOT NULL," + columns +
-             ", PRIMARY KEY (stream, position), UNIQUE (stream, " + identity + "))";
+      return two_part;
   }
   throw std::logic_error("unknown table layout");
 }
 
 void bind_text(sqlite3_stmt* statement, int at, const std::string& text) {
-  if (text.empty()) sqlite3_bind_null(statement, at);
-  else sqlite3_bind_text(statement, at, text.data(), static_cast<int>(text.size()), SQLITE_STATIC);
+  if (text.empty())
+    sqlite3_bind_null(statement, at);
+  else
+    sqlite3_bind_text(statement, at, text.data(), static_cast<int>(text.size()), SQLITE_STATIC);
 }
 
 }  // namespace
@@ -83,9 +88,9 @@ struct BareSqlite::Impl {
     exec(db, table_sql(layout));
     check(db,
           sqlite3_prepare_v3(db,
-                             "INSERT INTO event (position, stream, stored_at, id, source, type, subject, time, datacontenttype,"
-                             " dataschema, extensions, data) VALUES (?1,1,?2,?3,?4,?5,?6,?7,?8,?9,NULL,?10)"
-                             " ON CONFLICT DO NOTHING",
+                             "INSERT INTO event (position, stored_at, id, source, type, subject, time, "
+                             "datacontenttype, dataschema, extensions, data)"
+                             " VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,NULL,?10) ON CONFLICT DO NOTHING",
                              -1, SQLITE_PREPARE_PERSISTENT, &insert, nullptr),
           "prepare");
     if (layout.checkpoint == Layout::Checkpoint::by_thread) {
@@ -122,7 +127,8 @@ struct BareSqlite::Impl {
   // started afresh: past four times the limit the writer has to be held for a moment (RESTART).
   void run_checkpointer() {
     sqlite3* own = open(path);
-    // A connection that has read nothing does not know yet that the file is in WAL mode: its checkpoints do nothing and say OK.
+    // A connection that has read nothing does not know yet that the file is in WAL mode: its checkpoints do nothing and
+    // say OK.
     exec(own, "PRAGMA schema_version");
     std::unique_lock lock(mutex);
     for (;;) {
@@ -132,14 +138,17 @@ struct BareSqlite::Impl {
       lock.unlock();
       int frames = 0, done = 0;
       sqlite3_wal_checkpoint_v2(own, nullptr, SQLITE_CHECKPOINT_PASSIVE, &frames, &done);
-      if (frames > 4 * layout.checkpoint_pages) sqlite3_wal_checkpoint_v2(own, nullptr, SQLITE_CHECKPOINT_RESTART, &frames, &done);
+      if (frames > 4 * layout.checkpoint_pages)
+        sqlite3_wal_checkpoint_v2(own, nullptr, SQLITE_CHECKPOINT_RESTART, &frames, &done);
       lock.lock();
     }
     sqlite3_close(own);
   }
 
   void append(std::span<const millrace::Event> events) {
-    const auto now = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+    const auto now =
+        std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch())
+            .count();
     exec(db, "BEGIN IMMEDIATE");
     for (const auto& event : events) {
       sqlite3_bind_int64(insert, 1, ++position);
@@ -151,8 +160,10 @@ struct BareSqlite::Impl {
       bind_text(insert, 7, event.time);
       bind_text(insert, 8, event.datacontenttype);
       bind_text(insert, 9, event.dataschema);
-      if (event.data) sqlite3_bind_blob(insert, 10, event.data->data(), static_cast<int>(event.data->size()), SQLITE_STATIC);
-      else sqlite3_bind_null(insert, 10);
+      if (event.data)
+        sqlite3_bind_blob(insert, 10, event.data->data(), static_cast<int>(event.data->size()), SQLITE_STATIC);
+      else
+        sqlite3_bind_null(insert, 10);
       check(db, sqlite3_step(insert), "insert");
       if (sqlite3_changes(db) != 1) throw std::runtime_error("bare SQLite: an event was refused as a duplicate");
       sqlite3_reset(insert);
@@ -163,10 +174,18 @@ struct BareSqlite::Impl {
 
 BareSqlite::BareSqlite(const std::string& dir, Layout layout) : impl_(std::make_unique<Impl>(dir, std::move(layout))) {}
 BareSqlite::~BareSqlite() = default;
-std::string BareSqlite::name() const { return impl_->layout.label; }
-std::vector<double> BareSqlite::latencies() const { return impl_->latencies; }
-std::uint64_t BareSqlite::largest_wal_bytes() const { return impl_->largest_wal; }
-std::uint64_t BareSqlite::file_bytes() const { return std::filesystem::file_size(impl_->path); }
+std::string BareSqlite::name() const {
+  return impl_->layout.label;
+}
+std::vector<double> BareSqlite::latencies() const {
+  return impl_->latencies;
+}
+std::uint64_t BareSqlite::largest_wal_bytes() const {
+  return impl_->largest_wal;
+}
+std::uint64_t BareSqlite::file_bytes() const {
+  return std::filesystem::file_size(impl_->path);
+}
 
 double BareSqlite::round(std::span<const millrace::Event> events) {
   const auto start = Clock::now();
@@ -183,7 +202,8 @@ double BareSqlite::round(std::span<const millrace::Event> events) {
 void BareSqlite::verify(std::uint64_t count) {
   Roll roll(count);
   sqlite3_stmt* read = nullptr;
-  check(impl_->db, sqlite3_prepare_v2(impl_->db, "SELECT id FROM event ORDER BY position", -1, &read, nullptr), "prepare");
+  check(impl_->db, sqlite3_prepare_v2(impl_->db, "SELECT id FROM event ORDER BY position", -1, &read, nullptr),
+        "prepare");
   int rc = 0;
   while ((rc = sqlite3_step(read)) == SQLITE_ROW) {
     const auto* text = reinterpret_cast<const char*>(sqlite3_column_text(read, 0));

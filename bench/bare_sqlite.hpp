@@ -18,12 +18,12 @@ namespace bench {
 struct Layout {
   std::string label = "bare SQLite";
   int page_size = 4096;
-  bool id_first = false;            ///< UNIQUE (id, source) instead of (source, id)
+  bool id_first = true;  ///< UNIQUE (id, source); false: (source, id)
   bool incremental_vacuum = true;
   enum class Table { position_is_rowid, without_rowid, rowid_and_index } table = Table::position_is_rowid;
-  enum class Checkpoint { by_writer, by_thread } checkpoint = Checkpoint::by_writer;
-  int checkpoint_pages = 1000;      ///< WAL pages after which a checkpoint runs
-  int cache_kib = 0;                ///< 0 = SQLite's default
+  enum class Checkpoint { by_writer, by_thread } checkpoint = Checkpoint::by_thread;
+  int checkpoint_pages = 1000;  ///< WAL pages after which a checkpoint runs
+  int cache_kib = 0;            ///< 0 = SQLite's default
   std::size_t batch = kBatch;
 };
 

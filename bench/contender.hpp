@@ -17,7 +17,9 @@
 namespace bench {
 
 using Clock = std::chrono::steady_clock;
-inline double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+inline double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 inline constexpr std::size_t kBatch = 1000;
 
@@ -28,7 +30,8 @@ class Contender {
   /// Makes the events durable in the contender's way and returns the seconds that took. What a caller would have
   /// ready, such as the events themselves, is prepared off the clock.
   virtual double round(std::span<const millrace::Event> events) = 0;
-  /// Reads everything back. \throws std::runtime_error unless exactly the first `count` events of the workload are there.
+  /// Reads everything back. \throws std::runtime_error unless exactly the first `count` events of the workload are
+  /// there.
   virtual void verify(std::uint64_t count) = 0;
   /// Acknowledgement latencies of all rounds, in seconds; empty when not measured.
   [[nodiscard]] virtual std::vector<double> latencies() const { return {}; }

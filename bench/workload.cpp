@@ -83,8 +83,8 @@ void Roll::mark(std::string_view id) {
 
 void Roll::check(std::string_view who) const {
   if (marked_ != seen_.size())
-    throw std::runtime_error(std::string(who) + " holds " + std::to_string(marked_) + " of " + std::to_string(seen_.size()) +
-                             " events");
+    throw std::runtime_error(std::string(who) + " holds " + std::to_string(marked_) + " of " +
+                             std::to_string(seen_.size()) + " events");
 }
 
 void flatten(const millrace::Event& event, std::string& out) {
@@ -94,8 +94,8 @@ void flatten(const millrace::Event& event, std::string& out) {
     std::memcpy(prefix, &size, sizeof size);
     out.append(prefix, sizeof prefix).append(field);
   };
-  for (const std::string* field : {&event.id, &event.source, &event.type, &event.subject, &event.time,
-                                   &event.datacontenttype, &event.dataschema})
+  for (const std::string* field :
+       {&event.id, &event.source, &event.type, &event.subject, &event.time, &event.datacontenttype, &event.dataschema})
     put(*field);
   put(event.data ? std::string_view(*event.data) : std::string_view());
 }

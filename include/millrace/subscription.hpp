@@ -27,11 +27,11 @@ using AsyncHandler = std::function<void(const Delivery&, HandlerDone)>;
 struct SubscriptionOptions {
   GroupName group;
   StreamName stream = kDefaultStream;
-  std::vector<std::string> types;   ///< patterns; empty = all
+  std::vector<std::string> types = {};  ///< patterns; empty = all
   Start start = Start::end();       ///< where the group begins when this creates it
-  OrderRule order;
-  GroupSettings settings;
-  std::string consumer;             ///< empty = "<host>-<pid>"
+  OrderRule order = {};
+  GroupSettings settings = {};
+  std::string consumer = {};        ///< empty = "<host>-<pid>"
 
   std::size_t batch = 100;          ///< most events per claim, 1 … 10'000. More saves commits, less spreads work
   std::size_t concurrency = 1;      ///< handlers at once, 1 … 1'000
