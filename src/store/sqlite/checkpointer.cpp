@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/sqlite/checkpointer.hpp"
+
+#include <sqlite3.h>
+
+#include "base/log.hpp"
+
+namespace millrace::store::sqlite {
+namespace {
+
+/// A log this long is moved beside the running writer.
+constexpr std::uint64_t kPassiveBytes = 8 << 20;
+/// With the writer running there is always a rest that was written meanwhile, and the log begins anew only when there
+/// is none: at this length the writer is held for the moment the rest takes.
+constexpr std::uint64_t kPauseBytes = 32 << 20;
+
+/// True when everything in the log is in the file.
+bool move_log(Connection& connection) {
+  int in_log = 0;
+  int moved = 0;
+  const int code = sqlite3_wal_checkpoint_v2(connection.handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &in_log, &moved);
+  if (code != SQLITE_OK && code != SQLITE_BUSY) connection.fail(code, "checkpoint");
+  return code == SQLITE_OK && in_log == moved;
+}
+
+}  // namespace
+
+Checkpointer::Checkpointer(std::string path, Writer& writer) : path_(std::move(path)), writer_(writer) {
+  thread_ = std::thread([this] { run(); });
+}
+
+Checkpointer::~Checkpointer() {
+  stop();
+}
+
+void Checkpointer::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Checkpointer::committed(std::uint64_t wal_bytes) {
+  if (wal_bytes < kPassiveBytes) return;
+  {
+    const std::lock_guard lock(mutex_);
+    wal_bytes_ = wal_bytes;
+    if (due_) return;
+    due_ = true;
+  }
+  wake_.notify_one();
+}
+
+void Checkpointer::run() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    wake_.wait(lock, [&] { return due_ || stopping_; });
+    if (stopping_) break;
+    const std::uint64_t wal_bytes = wal_bytes_;
+    lock.unlock();
+    bool failed = false;
+    try {
+      checkpoint(wal_bytes);
+    } catch (const Error& error) {
+      log::write(log::Level::warn, error);
+      connection_.reset();
+      failed = true;
+    }
+    lock.lock();
+    due_ = false;
+    ++(failed ? figures_.failed : figures_.checkpoints);
+  }
+  connection_.reset();
+}
+
+void Checkpointer::checkpoint(std::uint64_t wal_bytes) {
+  if (!connection_) {
+    connection_ = std::make_unique<Connection>(path_, Connection::Mode::read_write);
+    connection_->execute("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0");
+  }
+  if (move_log(*connection_) || wal_bytes < kPauseBytes) return;
+  const Writer::Pause pause(writer_);
+  move_log(*connection_);
+  const std::lock_guard lock(mutex_);
+  ++figures_.pauses;
+}
+
+Checkpointer::Figures Checkpointer::figures() const {
+  const std::lock_guard lock(mutex_);
+  return figures_;
+}
+
+}  // namespace millrace::store::sqlite

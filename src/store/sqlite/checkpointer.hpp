@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// Moves commits from the write-ahead log into the database file on a connection and a thread of its own, so that no
+/// commit waits for it, and keeps the log from growing without bound.
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "store/sqlite/database.hpp"
+#include "store/sqlite/writer.hpp"
+
+namespace millrace::store::sqlite {
+
+class Checkpointer {
+ public:
+  Checkpointer(std::string path, Writer& writer);
+  ~Checkpointer();  ///< stop()
+  void stop();
+  /// Thread-safe and cheap; called after each commit.
+  void committed(std::uint64_t wal_bytes);
+
+  struct Figures {
+    std::uint64_t checkpoints = 0;
+    std::uint64_t failed = 0;
+    std::uint64_t pauses = 0;  ///< times the writer was held for a moment so that the log could begin anew
+  };
+  [[nodiscard]] Figures figures() const;
+
+ private:
+  void run();
+  void checkpoint(std::uint64_t wal_bytes);
+
+  std::string path_;
+  Writer& writer_;
+  std::unique_ptr<Connection> connection_;  ///< the thread's
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::uint64_t wal_bytes_ = 0;
+  bool due_ = false;
+  bool stopping_ = false;
+  Figures figures_;
+  std::thread thread_;
+};
+
+}  // namespace millrace::store::sqlite

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/sqlite/ledger.hpp"
+
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "base/random.hpp"
+#include "store/sqlite/log.hpp"
+#include "store/sqlite/rows.hpp"
+#include "store/sqlite/schema.hpp"
+
+namespace millrace::store::sqlite {
+namespace {
+
+Ordinal clamped(const StreamState& stream, Ordinal ordinal) {
+  return std::clamp(ordinal, stream.trimmed_to, stream.head());
+}
+
+std::uint64_t events_between(const StreamState& stream, Ordinal after, Ordinal to) {
+  return positions_between(stream.skipped, std::max(after, stream.trimmed_to), to);
+}
+
+/// When the oldest event that is not settled was stored.
+std::optional<Timestamp> oldest_unsettled(StreamState& stream, const Group& group, std::uint64_t ahead) {
+  const Ordinal open = group.state.oldest_open();
+  if (open != 0) {
+    auto row = stream.by_position.query(open);
+    if (row.next()) return row.time(kEventColumnCount);
+  }
+  if (ahead == 0) return std::nullopt;
+  Ordinal first = 0;
+  {
+    auto row = stream.after.query(std::max(group.state.progress().cursor, stream.trimmed_to));
+    if (!row.next()) return std::nullopt;
+    first = row.number(0);
+  }
+  auto row = stream.by_position.query(first);
+  return row.next() ? std::optional(row.time(kEventColumnCount)) : std::nullopt;
+}
+
+void change_settings(State& state, Group& group, const GroupSettings& settings) {
+  if (group.identity.settings == settings) return;
+  state.connection()
+      .prepared("UPDATE consumer_group SET settings = ? WHERE id = ?")
+      .run(encode_settings(settings), group.id);
+  group.identity.settings = settings;
+  group.state.set_settings(settings);
+}
+
+void apply(State& state, Group& group, const GroupChange& change) {
+  Connection& connection = state.connection();
+  StreamState& stream = state.stream(group.identity.stream, "alter group");
+  // Everything that can refuse, before anything is written.
+  if (change.skip && !group.state.item(ordinal_of(*change.skip, "skip"))) {
+    throw Error(Errc::not_found, "skip", change.skip->to_string(),
+                "group " + group.name.str() + " has no unsettled event at this position");
+  }
+  if (change.order && *change.order != group.identity.order && !group.state.items().empty()) {
+    throw Error(Errc::busy, "alter group", group.name.str(),
+                "the order rule can change only while nothing is unsettled; " +
+                    std::to_string(group.state.items().size()) + " events are");
+  }
+  const std::optional<Ordinal> cursor =
+      change.seek ? std::optional(cursor_of(state, stream, *change.seek)) : std::nullopt;
+
+  state.touch(group, false);
+  if (change.skip) group.state.skip(change.skip->low);
+  if (cursor) group.state.seek(*cursor, events_between(stream, group.state.progress().cursor, *cursor));
+  if (change.settings) change_settings(state, group, *change.settings);
+  if (change.paused && *change.paused != group.paused) {
+    connection.prepared("UPDATE consumer_group SET paused = ? WHERE id = ?").run(*change.paused, group.id);
+    group.paused = *change.paused;
+  }
+  if (change.types) {
+    connection.prepared("UPDATE consumer_group SET types = ? WHERE id = ?").run(encode_types(*change.types), group.id);
+    group.identity.types = *change.types;
+    group.types = PatternList(group.identity.types);
+  }
+  if (change.order) {
+    connection.prepared("UPDATE consumer_group SET order_rule = ? WHERE id = ?")
+        .run(change.order->to_string(), group.id);
+    group.identity.order = *change.order;
+  }
+  state.wake();
+}
+
+}  // namespace
+
+Ordinal cursor_of(State& state, const StreamState& stream, const Start& start) {
+  switch (start.kind) {
+    case Start::Kind::beginning:
+      return stream.trimmed_to;
+    case Start::Kind::end:
+      return stream.head();
+    case Start::Kind::position:
+      return clamped(stream, ordinal_of(start.position, "start group"));
+    case Start::Kind::time:
+      return last_before(state.connection(), stream.id, stream.trimmed_to + 1, stream.head(), start.time);
+  }
+  return stream.head();
+}
+
+GroupInfo describe(State& state, Group& group) {
+  StreamState& stream = state.stream(group.identity.stream, "describe group");
+  group.state.expire(state.now(), state.session_end());
+  state.touch(group, false);
+  const ledger::Progress& progress = group.state.progress();
+  GroupInfo info{group.name,
+                 group.identity.stream,
+                 group.identity.types,
+                 group.identity.start,
+                 group.identity.order,
+                 group.identity.settings,
+                 group.paused,
+                 group.created_at,
+                 group.last_seen,
+                 Position(progress.cursor),
+                 {},
+                 {},
+                 {},
+                 {},
+                 {},
+                 {},
+                 {},
+                 {},
+                 {},
+                 {},
+                 {},
+                 {}};
+  info.lag.ahead = events_between(stream, progress.cursor, stream.head());
+  info.lag.in_flight = group.state.in_flight();
+  info.lag.waiting = group.state.waiting();
+  if (const auto oldest = oldest_unsettled(stream, group, info.lag.ahead)) {
+    info.lag.oldest_seconds = std::max(0.0, std::chrono::duration<double>(state.now() - *oldest).count());
+  }
+  info.parked = group.state.parked();
+  info.suspects = group.state.suspects();
+  auto dead = state.connection()
+                  .prepared("SELECT count(*) FROM dead_letter WHERE group_id = ? AND redriven = 0")
+                  .query(group.id);
+  dead.next();
+  info.dead = dead.number(0);
+  info.processed = progress.counters.processed;
+  info.failures = progress.counters.failures;
+  info.crashes = progress.counters.crashes;
+  info.rejected = progress.counters.rejected;
+  info.expired = progress.counters.expired;
+  info.skipped = progress.counters.skipped;
+  info.stalled = group.state.stalled();
+  std::set<std::string> consumers;
+  for (const auto& [id, claim] : group.state.claims()) consumers.insert(claim.consumer);
+  info.consumers.assign(consumers.begin(), consumers.end());
+  return info;
+}
+
+// ---- Groups ----
+
+GroupInfo SqliteLedger::ensure_group(const GroupName& name, const GroupSpec& spec) {
+  if (spec.types) check_types(*spec.types);
+  return writer_.call(true, [&](State& state) {
+    Group* group = state.find_group(name);
+    if (group) {
+      check_group(name, spec, group->identity);
+      if (spec.settings) change_settings(state, *group, *spec.settings);
+      return describe(state, *group);
+    }
+    const GroupIdentity identity = new_group(name, spec);
+    const StreamState& stream = state.stream(identity.stream, "ensure group");
+    return describe(state, state.add_group(name, identity, cursor_of(state, stream, identity.start)));
+  });
+}
+
+std::vector<GroupInfo> SqliteLedger::groups() {
+  return writer_.call(false, [&](State& state) {
+    std::vector<GroupInfo> infos;
+    for (Group* group : state.all_groups()) infos.push_back(describe(state, *group));
+    return infos;
+  });
+}
+
+GroupInfo SqliteLedger::group(const GroupName& name) {
+  return writer_.call(false, [&](State& state) { return describe(state, state.group(name, "read group")); });
+}
+
+GroupInfo SqliteLedger::alter_group(const GroupName& name, const GroupChange& change) {
+  if (change.types) check_types(*change.types);
+  if (change.settings) change.settings->validate();
+  return writer_.call(true, [&](State& state) {
+    Group& group = state.group(name, "alter group");
+    apply(state, group, change);
+    return describe(state, group);
+  });
+}
+
+void SqliteLedger::delete_group(const GroupName& name) {
+  writer_.call(true, [&](State& state) { state.delete_group(state.group(name, "delete group")); });
+}
+
+// ---- Sessions ----
+
+SessionId SqliteLedger::open_session(const std::string& consumer, Milliseconds lease) {
+  check_consumer(consumer, lease);
+  return writer_.call(false, [&](State& state) {
+    const SessionId id = state.new_id();
+    const Session session{consumer, lease, state.now() + lease};
+    state.connection()
+        .prepared("INSERT INTO session (id, consumer, lease_ms, until) VALUES (?,?,?,?)")
+        .run(id, consumer, static_cast<std::int64_t>(lease.count()), session.until);
+    state.sessions().insert_or_assign(id, session);
+    return id;
+  });
+}
+
+bool SqliteLedger::renew_session(SessionId id) {
+  return writer_.call(false, [&](State& state) {
+    const auto session = state.sessions().find(id);
+    if (session == state.sessions().end() || session->second.until <= state.now()) return false;
+    session->second.until = state.now() + session->second.lease;
+    state.connection().prepared("UPDATE session SET until = ? WHERE id = ?").run(session->second.until, id);
+    return true;
+  });
+}
+
+void SqliteLedger::close_session(SessionId id) {
+  writer_.call(true, [&](State& state) {
+    const auto session = state.sessions().find(id);
+    if (session == state.sessions().end()) return;
+    // One that has expired has crashed, however politely it says goodbye now.
+    const bool expired = session->second.until <= state.now();
+    for (Group* group : state.all_groups()) {
+      state.touch(*group, false);
+      if (expired) {
+        group->state.expire(state.now(), state.session_end());
+      } else {
+        group->state.release_session(id);
+      }
+    }
+    state.connection().prepared("DELETE FROM session WHERE id = ?").run(id);
+    state.sessions().erase(id);
+  });
+}
+
+// ---- Deliveries ----
+
+ClaimAnswer SqliteLedger::claim(const GroupName& name, const ClaimRequest& request) {
+  check_claim(request);
+  return writer_.call(false, [&](State& state) { return hand_out(state, name, request); });
+}
+
+std::vector<std::size_t> SqliteLedger::settle(const GroupName& name, std::span<const Settlement> settlements) {
+  return writer_.call(true, [&](State& state) {
+    Group& group = state.group(name, "settle");
+    state.touch(group, true);
+    const auto session_end = state.session_end();
+    std::vector<std::size_t> stale;
+    for (std::size_t i = 0; i < settlements.size(); ++i) {
+      const Settlement& settlement = settlements[i];
+      if (!group.state.settle(state.now(), settlement.lease, settlement.outcome, random_unit(), session_end)) {
+        stale.push_back(i);
+      }
+    }
+    return stale;
+  });
+}
+
+std::vector<std::size_t> SqliteLedger::extend(const GroupName& name, std::span<const Lease> leases,
+                                              Milliseconds lease) {
+  check_consumer("-", lease);
+  return writer_.call(false, [&](State& state) {
+    Group& group = state.group(name, "extend");
+    state.touch(group, true);
+    const auto session_end = state.session_end();
+    std::vector<std::size_t> stale;
+    for (std::size_t i = 0; i < leases.size(); ++i) {
+      if (!group.state.extend(state.now(), leases[i], lease, session_end)) stale.push_back(i);
+    }
+    return stale;
+  });
+}
+
+std::vector<PendingEvent> SqliteLedger::pending(const GroupName& name, Position after, std::size_t limit) {
+  const Ordinal from = ordinal_of(after, "pending");
+  return writer_.call(false, [&](State& state) {
+    Group& group = state.group(name, "pending");
+    StreamState& stream = state.stream(group.identity.stream, "pending");
+    group.state.expire(state.now(), state.session_end());
+    state.touch(group, false);
+    Statement& redriven = state.connection().prepared(
+        "SELECT id, source, type, subject FROM dead_letter WHERE group_id = ? AND position = ?");
+    std::vector<PendingEvent> all;
+    const auto& items = group.state.items();
+    for (auto it = items.upper_bound(from); it != items.end() && all.size() < limit; ++it) {
+      const auto& [ordinal, item] = *it;
+      PendingEvent event;
+      event.position = Position(ordinal);
+      auto row = item.redriven ? redriven.query(group.id, ordinal) : stream.by_position.query(ordinal);
+      if (row.next()) {
+        event.id = row.text(0);
+        event.source = row.text(1);
+        event.type = row.text(2);
+        event.subject = row.text(3);
+      }
+      event.state = group.state.state_of(ordinal);
+      if (const ledger::Claim* claim = group.state.claim(item.claim)) {
+        event.consumer = claim->consumer;
+        event.lease = Lease{item.claim, event.position};
+        event.lease_until =
+            claim->session != 0 ? state.session_end()(claim->session) : std::optional(claim->lease_until);
+      }
+      if (event.state == PendingEvent::State::waiting)
+        event.next_try = item.due == Timestamp{} ? state.now() : item.due;
+      event.attempt = item.attempts;
+      event.failures = item.failures;
+      event.crashes = item.crashes;
+      event.last_error = item.last_error;
+      all.push_back(std::move(event));
+    }
+    return all;
+  });
+}
+
+}  // namespace millrace::store::sqlite

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "millrace/ledger.hpp"
+#include "store/sqlite/readers.hpp"
+#include "store/sqlite/writer.hpp"
+
+namespace millrace::store::sqlite {
+
+/// The groups of one file. What is decided is decided by ledger::GroupState in the writer.
+class SqliteLedger final : public Ledger {
+ public:
+  SqliteLedger(Writer& writer, Readers& readers) : writer_(writer), readers_(readers) {}
+
+  GroupInfo ensure_group(const GroupName& group, const GroupSpec& spec) override;
+  std::vector<GroupInfo> groups() override;
+  GroupInfo group(const GroupName& group) override;
+  GroupInfo alter_group(const GroupName& group, const GroupChange& change) override;
+  void delete_group(const GroupName& group) override;
+
+  SessionId open_session(const std::string& consumer, Milliseconds lease) override;
+  bool renew_session(SessionId session) override;
+  void close_session(SessionId session) override;
+
+  ClaimAnswer claim(const GroupName& group, const ClaimRequest& request) override;
+  std::vector<std::size_t> settle(const GroupName& group, std::span<const Settlement> settlements) override;
+  std::vector<std::size_t> extend(const GroupName& group, std::span<const Lease> leases, Milliseconds lease) override;
+  std::vector<PendingEvent> pending(const GroupName& group, Position after, std::size_t limit) override;
+
+  std::vector<DeadLetter> dead_letters(const GroupName& group, const DeadLetterQuery& query) override;
+  std::uint64_t redrive(const GroupName& group, const DeadLetterQuery& query) override;
+  std::uint64_t purge(const GroupName& group, const DeadLetterQuery& query) override;
+
+ private:
+  Writer& writer_;
+  Readers& readers_;
+};
+
+/// What a claim hands out, in the writer's transaction.
+ClaimAnswer hand_out(State& state, const GroupName& name, const ClaimRequest& request);
+
+/// The group as others see it.
+GroupInfo describe(State& state, Group& group);
+
+/// Where a group that starts so has its cursor.
+Ordinal cursor_of(State& state, const StreamState& stream, const Start& start);
+
+/// Removes groups nobody has used for their `expires`, sessions and keys that ended, and ids kept long enough.
+void keep_house(State& state, std::chrono::seconds dedup_keep, bool owner);
+
+}  // namespace millrace::store::sqlite

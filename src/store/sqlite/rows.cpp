@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/sqlite/rows.hpp"
+
+#include <boost/json.hpp>
+
+namespace millrace::store::sqlite {
+namespace {
+
+namespace json = boost::json;
+
+[[noreturn]] void corrupt(const char* what, std::string_view text) {
+  throw Error(Errc::corrupt, "read store", what, "this column does not hold what Millrace writes there",
+              std::string(text.substr(0, 200)));
+}
+
+json::value parsed(const char* what, std::string_view text) {
+  json::error_code error;
+  json::value value = json::parse(json::string_view(text.data(), text.size()), error);
+  if (error) corrupt(what, text);
+  return value;
+}
+
+json::object backoff(const Backoff& value) {
+  return {{"first_ms", value.first.count()}, {"max_ms", value.max.count()}};
+}
+
+Backoff backoff(const json::value& value) {
+  return {Milliseconds{value.at("first_ms").to_number<std::int64_t>()},
+          Milliseconds{value.at("max_ms").to_number<std::int64_t>()}};
+}
+
+}  // namespace
+
+std::string encode_extensions(const std::vector<Extension>& extensions) {
+  if (extensions.empty()) return {};
+  json::object object;
+  object.reserve(extensions.size());
+  for (const Extension& extension : extensions) {
+    std::visit([&](const auto& value) { object.emplace(extension.name, json::value_from(value)); }, extension.value);
+  }
+  return json::serialize(object);
+}
+
+std::vector<Extension> decode_extensions(std::string_view text) {
+  std::vector<Extension> extensions;
+  if (text.empty()) return extensions;
+  const json::value value = parsed("extensions", text);
+  const json::object* object = value.if_object();
+  if (!object) corrupt("extensions", text);
+  extensions.reserve(object->size());
+  for (const auto& member : *object) {
+    const std::string name(member.key());
+    if (const auto* string = member.value().if_string()) {
+      extensions.push_back({name, std::string(*string)});
+    } else if (const auto* flag = member.value().if_bool()) {
+      extensions.push_back({name, *flag});
+    } else if (const auto* number = member.value().if_int64()) {
+      extensions.push_back({name, static_cast<std::int32_t>(*number)});
+    } else {
+      corrupt("extensions", text);
+    }
+  }
+  return extensions;
+}
+
+Event decode_event(const Statement::Rows& row, int first) {
+  Event event;
+  event.id = row.text(first);
+  event.source = row.text(first + 1);
+  event.type = row.text(first + 2);
+  event.subject = row.text(first + 3);
+  event.time = row.text(first + 4);
+  event.datacontenttype = row.text(first + 5);
+  event.dataschema = row.text(first + 6);
+  event.extensions = decode_extensions(row.text(first + 7));
+  if (const auto data = row.blob(first + 8)) event.data.emplace(*data);
+  return event;
+}
+
+std::string encode_settings(const GroupSettings& settings) {
+  json::object object{{"transient_backoff", backoff(settings.retry.transient_backoff)},
+                      {"max_age_s", settings.retry.max_age.count()},
+                      {"handler_backoff", backoff(settings.retry.handler_backoff)},
+                      {"max_attempts", settings.retry.max_attempts},
+                      {"max_crashes", settings.retry.max_crashes},
+                      {"max_parked", settings.max_parked}};
+  if (settings.expires) object.emplace("expires_s", settings.expires->count());
+  return json::serialize(object);
+}
+
+GroupSettings decode_settings(std::string_view text) {
+  const json::value value = parsed("settings", text);
+  try {
+    GroupSettings settings;
+    settings.retry.transient_backoff = backoff(value.at("transient_backoff"));
+    settings.retry.max_age = std::chrono::seconds{value.at("max_age_s").to_number<std::int64_t>()};
+    settings.retry.handler_backoff = backoff(value.at("handler_backoff"));
+    settings.retry.max_attempts = value.at("max_attempts").to_number<std::uint32_t>();
+    settings.retry.max_crashes = value.at("max_crashes").to_number<std::uint32_t>();
+    settings.max_parked = value.at("max_parked").to_number<std::uint64_t>();
+    if (const json::value* expires = value.as_object().if_contains("expires_s")) {
+      settings.expires = std::chrono::seconds{expires->to_number<std::int64_t>()};
+    }
+    return settings;
+  } catch (const std::exception&) {
+    corrupt("settings", text);
+  }
+}
+
+std::string encode_types(const std::vector<std::string>& types) {
+  return json::serialize(json::value_from(types));
+}
+
+std::vector<std::string> decode_types(std::string_view text) {
+  try {
+    return json::value_to<std::vector<std::string>>(parsed("types", text));
+  } catch (const std::exception&) {
+    corrupt("types", text);
+  }
+}
+
+}  // namespace millrace::store::sqlite

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// One SQLite file as a store: opening, the order in which its parts start and stop, what it counts.
+
+#include <sqlite3.h>
+
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "millrace/store.hpp"
+#include "store/sqlite/checkpointer.hpp"
+#include "store/sqlite/kv.hpp"
+#include "store/sqlite/ledger.hpp"
+#include "store/sqlite/log.hpp"
+#include "store/sqlite/schema.hpp"
+#include "store/url.hpp"
+
+namespace millrace::store {
+namespace sqlite {
+namespace {
+
+/// What a store learns and notes down when it is opened, before anything else happens to it.
+struct Opening {
+  std::uint32_t incarnation = 0;
+  Timestamp latest{};  ///< the latest time anybody recorded
+};
+
+/// A machine that stopped suddenly may have lost commits that were not synced, and with them the use of positions from
+/// the reserved block: go on behind it.
+void skip_reserved(Connection& connection) {
+  connection.execute(
+      "INSERT INTO skipped (stream_id, first, last) "
+      "  SELECT id, next_position, reserved_to FROM stream WHERE reserved_to >= next_position; "
+      "UPDATE stream SET next_position = reserved_to + 1 WHERE reserved_to >= next_position; "
+      "UPDATE stream SET reserved_to = 0 WHERE reserved_to != 0");
+}
+
+Opening note_opening(const std::string& path, bool first) {
+  Connection connection(path, Connection::Mode::read_write);
+  connection.execute("PRAGMA synchronous=FULL; BEGIN IMMEDIATE");
+  try {
+    if (first) skip_reserved(connection);
+    connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'incarnation'");
+    Opening opening;
+    opening.incarnation =
+        static_cast<std::uint32_t>(connection.integer("SELECT value FROM meta WHERE key = 'incarnation'"));
+    opening.latest = Timestamp{std::chrono::microseconds{
+        connection.integer("SELECT max((SELECT coalesce(max(last_stored_at), 0) FROM stream), "
+                           "(SELECT coalesce(max(last_seen), 0) FROM consumer_group), "
+                           "(SELECT coalesce(max(claimed_at), 0) FROM claim), "
+                           "(SELECT coalesce(max(until - lease_ms * 1000), 0) FROM session))")}};
+    connection.execute("COMMIT");
+    return opening;
+  } catch (const DatabaseError& failure) {
+    connection.roll_back();
+    if (failure.code() != Errc::internal) throw;
+    // Its tables are not there.
+    throw Error(Errc::corrupt, "open store", path, std::string(advice_for(Errc::corrupt)), failure.native());
+  }
+}
+
+class SqliteStore final : public Store {
+ public:
+  SqliteStore(const std::string& path, std::unique_ptr<LockFile> lock, const Opening& opening,
+              const StoreOptions& options)
+      : path_(path),
+        owner_(options.access == StoreOptions::Access::owner),
+        lock_(std::move(lock)),
+        clock_(opening.latest),
+        writer_({path, opening.incarnation, options.min_free_bytes, options.dedup_keep}, *lock_, clock_),
+        readers_(path),
+        log_(writer_, readers_),
+        ledger_(writer_, readers_),
+        kv_(writer_, readers_, clock_),
+        checkpointer_(path, writer_) {
+    writer_.on_commit([this](std::uint64_t wal_bytes) { checkpointer_.committed(wal_bytes); });
+    writer_.on_idle([this](State& state) { keep_house(state, writer_.dedup_keep(), owner_); });
+  }
+
+  /// Separate from the constructor, so that a failure here is followed by an orderly end.
+  void start() {
+    writer_.start();
+    if (owner_) renew_leases();
+  }
+
+  ~SqliteStore() override {
+    writer_.stop();
+    checkpointer_.stop();
+    readers_.close_idle();
+    try {
+      close();
+    } catch (const std::exception& failure) {
+      // Everything acknowledged is on disk; what was left to do will be done at the next opening.
+      log::warn("close_incomplete", path_, failure.what());
+    }
+  }
+
+  EventLog& log() override { return log_; }
+  Ledger& ledger() override { return ledger_; }
+  KeyValue& kv() override { return kv_; }
+  [[nodiscard]] Capabilities capabilities() const override { return {"sqlite", Durability::durable, true, true, true}; }
+  [[nodiscard]] std::string describe() const override { return "sqlite:" + path_ + (owner_ ? " (owner)" : " (tool)"); }
+  [[nodiscard]] std::vector<Figure> figures() const override;
+
+ private:
+  /// Nobody could renew a lease while the store was away.
+  void renew_leases() {
+    writer_.call(true, [](State& state) {
+      for (Group* group : state.all_groups()) {
+        state.touch(*group, false);
+        group->state.renew_leases(state.now());
+      }
+    });
+  }
+
+  void close() {
+    Connection connection(path_, Connection::Mode::read_write);
+    connection.execute("PRAGMA synchronous=FULL");
+    if (lock_->is_last() && connection.integer("SELECT count(*) FROM stream WHERE reserved_to != 0") != 0) {
+      connection.execute("UPDATE stream SET reserved_to = 0");
+    }
+    int in_log = 0;
+    int moved = 0;
+    sqlite3_busy_timeout(connection.handle(), 100);  // readers of other processes may go on
+    const int code =
+        sqlite3_wal_checkpoint_v2(connection.handle(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, &in_log, &moved);
+    if (code != SQLITE_OK && (code & 0xFF) != SQLITE_BUSY) connection.fail(code, "checkpoint");
+  }
+
+  std::string path_;
+  bool owner_;
+  std::unique_ptr<LockFile> lock_;
+  StoreClock clock_;
+  Writer writer_;
+  Readers readers_;
+  SqliteLog log_;
+  SqliteLedger ledger_;
+  SqliteKeyValue kv_;
+  Checkpointer checkpointer_;
+};
+
+std::vector<Store::Figure> SqliteStore::figures() const {
+  const WriterFigures writer = writer_.figures();
+  const Checkpointer::Figures checkpointer = checkpointer_.figures();
+  const auto figure = [](const char* name, const char* help, auto value) {
+    return Figure{name, help, static_cast<double>(value)};
+  };
+  return {
+      figure("commits_total", "Commits.", writer.commits),
+      figure("synced_commits_total", "Commits that were synced to disk.", writer.synced_commits),
+      figure("failed_commits_total", "Commits that failed; their operations were answered so.", writer.failed_commits),
+      figure("operations_total", "Operations the writer ran; one commit serves many.", writer.operations),
+      figure("appended_events_total", "Events newly stored by this process.", writer.events),
+      figure("commit_seconds_total", "Time spent in transactions, syncing included.", writer.commit_seconds),
+      figure("queued_operations", "Operations waiting for the writer.", writer.queued),
+      figure("wal_bytes", "Length of the write-ahead log after the last commit.", writer.wal_bytes),
+      figure("checkpoints_total", "Times the write-ahead log was moved into the file.", checkpointer.checkpoints),
+      figure("checkpoint_failures_total", "Checkpoints that failed and will be repeated.", checkpointer.failed),
+      figure("checkpoint_pauses_total", "Times writing was held so that a checkpoint could finish.",
+             checkpointer.pauses),
+  };
+}
+
+}  // namespace
+}  // namespace sqlite
+
+std::unique_ptr<Store> open_sqlite_store(const StoreUrl& url, const StoreOptions& given) {
+  using namespace sqlite;
+  const StoreOptions options = with_url_options(url, given);
+  const std::string& path = url.path;
+  const bool missing = inspect_file(path) == FileState::missing;
+  if (missing && !options.create) {
+    throw Error(Errc::not_found, "open store", path,
+                "there is no store here; `millrace serve` or `millrace store init` makes one");
+  }
+  if (missing) make_directory_of(path);
+  auto lock = std::make_unique<LockFile>(path);
+  if (options.access == StoreOptions::Access::owner) lock->become_owner();
+  if (missing) {
+    create_file(path, StoreClock{}.now());
+    inspect_file(path);
+  }
+  const bool first = lock->enter();
+  Opening opening;
+  {
+    const LockFile::Turn turn(*lock);
+    opening = note_opening(path, first);
+  }
+  if (first) lock->let_others_in();
+  auto store = std::make_unique<SqliteStore>(path, std::move(lock), opening, options);
+  store->start();
+  return store;
+}
+
+}  // namespace millrace::store

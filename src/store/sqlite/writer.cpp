@@ -1,0 +1,504 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/sqlite/writer.hpp"
+
+#include <sqlite3.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "base/log.hpp"
+
+namespace millrace::store::sqlite {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kQueueOperations = 64 * 1024;
+constexpr std::size_t kQueueBytes = 64 << 20;
+constexpr std::size_t kCommitOperations = 4096;
+constexpr std::size_t kCommitBytes = 16 << 20;
+/// Positions reserved at once for commits that are not synced.
+constexpr std::uint64_t kReserve = 100'000;
+constexpr std::chrono::milliseconds kLookForOthers{50};
+constexpr std::chrono::seconds kIdle{1};
+constexpr std::chrono::seconds kHouseAtLeast{10};
+constexpr std::uint64_t kSpaceBytes = 64 << 20;
+constexpr std::chrono::seconds kSpaceEvery{1};
+/// Up to so many waiting callers are woken by the writer itself; more would keep it from the next commit.
+constexpr std::size_t kAnswerInline = 8;
+
+Error stopped() {
+  return Error(Errc::stopped, "use store", "sqlite", "the store is being closed");
+}
+
+/// An operation whose caller waits.
+class Blocking final : public Operation {
+ public:
+  explicit Blocking(Operation& inner) : inner_(inner) {
+    durable = inner.durable;
+    appends = inner.appends;
+    bytes = inner.bytes;
+    stream = inner.stream;
+    relaxed_events = inner.relaxed_events;
+  }
+  void run(State& state) override { inner_.run(state); }
+  void finish(const Error* failure, Durability reached) noexcept override {
+    const std::lock_guard lock(mutex_);
+    if (failure) failure_ = *failure;
+    reached_ = reached;
+    done_ = true;
+    finished_.notify_one();  // under the lock: the waiter destroys this object as soon as it can take it
+  }
+  Durability wait() {
+    std::unique_lock lock(mutex_);
+    finished_.wait(lock, [&] { return done_; });
+    if (failure_) throw *failure_;
+    return reached_;
+  }
+
+ private:
+  Operation& inner_;
+  std::mutex mutex_;
+  std::condition_variable finished_;
+  bool done_ = false;
+  std::optional<Error> failure_;
+  Durability reached_ = Durability::relaxed;
+};
+
+}  // namespace
+
+struct Writer::Watcher {
+  std::function<void()> changed;
+  std::mutex running;
+  std::atomic<std::thread::id> runner{};
+  bool alive = true;
+};
+
+class Writer::WatchHandle final : public Watch {
+ public:
+  WatchHandle(Writer& writer, std::shared_ptr<Watcher> watcher) : writer_(writer), watcher_(std::move(watcher)) {}
+  ~WatchHandle() override {
+    {
+      const std::lock_guard lock(writer_.watch_mutex_);
+      std::erase(writer_.watchers_, watcher_);
+      writer_.watched_ = !writer_.watchers_.empty();
+    }
+    if (watcher_->runner == std::this_thread::get_id()) {
+      watcher_->alive = false;  // destroyed by its own callback, which holds the lock
+      return;
+    }
+    const std::lock_guard lock(watcher_->running);
+    watcher_->alive = false;
+  }
+
+ private:
+  Writer& writer_;
+  std::shared_ptr<Watcher> watcher_;
+};
+
+Writer::Writer(const Options& options, LockFile& lock, const StoreClock& clock)
+    : options_(options), lock_(lock), clock_(clock) {
+  open();
+}
+
+void Writer::start() {
+  completion_thread_ = std::thread([this] { run_completions(); });
+  thread_ = std::thread([this] { run(); });
+}
+
+Writer::~Writer() {
+  stop();
+}
+
+void Writer::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_writer_.notify_all();
+  room_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  {
+    const std::lock_guard lock(completion_mutex_);
+    completions_end_ = true;
+  }
+  wake_completion_.notify_all();
+  if (completion_thread_.joinable()) completion_thread_.join();
+  state_.reset();
+  connection_.reset();
+}
+
+void Writer::open() {
+  connection_ = std::make_unique<Connection>(options_.path, Connection::Mode::read_write);
+  connection_->execute(
+      "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-32768; "
+      "PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=-1");
+  synchronous_full_ = true;
+  unsynced_ = true;
+  page_size_ = static_cast<std::uint64_t>(connection_->integer("PRAGMA page_size"));
+  struct Hook {
+    static int call(void* self, sqlite3*, const char*, int pages) {
+      auto& writer = *static_cast<Writer*>(self);
+      writer.wal_bytes_ = static_cast<std::uint64_t>(pages) * writer.page_size_;
+      return SQLITE_OK;
+    }
+  };
+  sqlite3_wal_hook(connection_->handle(), &Hook::call, this);  // also switches automatic checkpoints off
+  state_ = std::make_unique<State>(*connection_, clock_, options_.incarnation, last_id_);
+}
+
+// ---- The queue ----
+
+void Writer::enqueue(Queued queued) {
+  const std::size_t bytes = queued.operation->bytes;
+  std::unique_lock lock(mutex_);
+  room_.wait(lock, [&] {
+    return stopping_ || queue_.empty() || (queue_.size() < kQueueOperations && queued_bytes_ + bytes <= kQueueBytes);
+  });
+  if (stopping_) {
+    lock.unlock();
+    const Error error = stopped();
+    queued.operation->finish(&error, Durability::relaxed);
+    return;
+  }
+  queued_bytes_ += bytes;
+  queue_.push_back(std::move(queued));
+  const bool wake = std::exchange(writer_waits_, false);
+  lock.unlock();
+  if (wake) wake_writer_.notify_one();
+}
+
+Durability Writer::wait_for(Operation& operation) {
+  Blocking blocking(operation);
+  enqueue({&blocking, nullptr});
+  return blocking.wait();
+}
+
+void Writer::post(std::unique_ptr<Operation> operation) {
+  Operation* raw = operation.get();
+  enqueue({raw, std::move(operation)});
+}
+
+std::vector<Writer::Queued> Writer::take() {
+  std::vector<Queued> batch;
+  std::size_t bytes = 0;
+  while (!queue_.empty() && batch.size() < kCommitOperations &&
+         (batch.empty() || bytes + queue_.front().operation->bytes <= kCommitBytes)) {
+    bytes += queue_.front().operation->bytes;
+    batch.push_back(std::move(queue_.front()));
+    queue_.pop_front();
+  }
+  queued_bytes_ -= bytes;
+  return batch;
+}
+
+void Writer::run() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    if (queue_.empty() && !stopping_) {
+      writer_waits_ = true;
+      const auto patience = watched_ ? std::chrono::milliseconds(kLookForOthers) : std::chrono::milliseconds(kIdle);
+      wake_writer_.wait_for(lock, patience, [&] { return !queue_.empty() || stopping_; });
+      writer_waits_ = false;
+    }
+    if (queue_.empty() && stopping_) return;
+    paused_.wait(lock, [&] { return pauses_ == 0; });
+    in_transaction_ = true;
+    std::vector<Queued> batch = take();
+    const bool idle = batch.empty();
+    lock.unlock();
+    room_.notify_all();
+    if (!idle) transact(batch);
+    const auto since = Clock::now() - house_kept_;
+    if (since >= kHouseAtLeast || (idle && since >= kIdle)) keep_house();
+    if (idle && watched_) look_for_others();
+    lock.lock();
+    in_transaction_ = false;
+    paused_.notify_all();
+  }
+}
+
+Writer::Pause::Pause(Writer& writer) : writer_(writer) {
+  std::unique_lock lock(writer_.mutex_);
+  ++writer_.pauses_;
+  writer_.paused_.wait(lock, [&] { return !writer_.in_transaction_; });
+}
+
+Writer::Pause::~Pause() {
+  {
+    const std::lock_guard lock(writer_.mutex_);
+    --writer_.pauses_;
+  }
+  writer_.paused_.notify_all();
+}
+
+// ---- One transaction ----
+
+void Writer::set_synchronous(bool full) {
+  if (full == synchronous_full_) return;
+  connection_->execute(full ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL");
+  synchronous_full_ = full;
+}
+
+/// False when positions must be reserved first, which takes a synced commit; then nothing was begun.
+bool Writer::begin(const std::vector<Queued>& batch, bool durable) {
+  set_synchronous(durable);
+  connection_->prepared("BEGIN IMMEDIATE").run();
+  state_->begin();
+  if (state_->others_committed()) unsynced_ = true;
+  if (durable) return true;
+  std::unordered_map<StreamName, std::uint64_t> wanted;
+  for (const Queued& queued : batch) {
+    if (queued.operation->stream) wanted[*queued.operation->stream] += queued.operation->relaxed_events;
+  }
+  for (const auto& [name, events] : wanted) {
+    const StreamState* stream = state_->find_stream(name);
+    if (stream && stream->head() + events > stream->reserved_to) {
+      connection_->roll_back();
+      return false;
+    }
+  }
+  return true;
+}
+
+void Writer::run_operations(std::vector<Queued>& batch, State& state) {
+  for (Queued& queued : batch) {
+    try {
+      queued.operation->run(state);
+    } catch (const DatabaseError&) {
+      throw;
+    } catch (const Error& error) {
+      queued.operation->refused = true;
+      queued.operation->refusal = error;
+    }
+  }
+}
+
+void Writer::transact(std::vector<Queued>& batch) {
+  bool durable = std::any_of(batch.begin(), batch.end(), [](const Queued& q) { return q.operation->durable; });
+  const bool vouches = std::any_of(batch.begin(), batch.end(),
+                                   [](const Queued& q) { return q.operation->appends && q.operation->durable; });
+  const auto started = Clock::now();
+  bool wrote = false;
+  bool changed = false;
+  std::uint64_t events = 0;
+  try {
+    const LockFile::Turn turn(lock_);
+    if (!connection_) open();
+    if (!begin(batch, durable)) {
+      durable = true;
+      begin(batch, durable);
+      for (const Queued& queued : batch) {
+        StreamState* stream = queued.operation->stream ? state_->find_stream(*queued.operation->stream) : nullptr;
+        if (!stream) continue;
+        stream->reserved_to = std::max(stream->reserved_to, stream->head()) + queued.operation->relaxed_events;
+        stream->reserved_to = std::max(stream->reserved_to, stream->head() + kReserve);
+        stream->dirty = true;
+      }
+    }
+    const std::int64_t before = connection_->total_changes();
+    run_operations(batch, *state_);
+    state_->flush();
+    wrote = connection_->total_changes() != before;
+    if (!wrote && vouches && unsynced_) {
+      // A duplicate is answered as durable: what it repeats may so far only be in the page cache.
+      connection_->prepared("UPDATE meta SET value = value + 1 WHERE key = 'syncs'").run();
+      wrote = true;
+    }
+    wrote ? commit() : connection_->roll_back();
+    if (wrote) unsynced_ = !durable;
+    changed = state_->woke() || state_->events_appended() != 0 || state_->others_committed();
+    events = state_->events_appended();
+  } catch (const Error& error) {
+    give_up(batch, error);
+    return;
+  } catch (const std::exception& failure) {
+    give_up(batch, Error(Errc::unavailable, "write", options_.path, "nothing was written; retry", failure.what()));
+    return;
+  }
+  if (wrote && on_commit_) on_commit_(wal_bytes_);
+  {
+    const std::lock_guard lock(mutex_);
+    figures_.operations += batch.size();
+    figures_.wal_bytes = wal_bytes_;
+    if (wrote) {
+      ++figures_.commits;
+      if (durable) ++figures_.synced_commits;
+      figures_.events += events;
+      figures_.commit_seconds += std::chrono::duration<double>(Clock::now() - started).count();
+    }
+  }
+  answer(std::move(batch), durable || !unsynced_ ? Durability::durable : Durability::relaxed);
+  if (changed) tell_watchers();
+}
+
+void Writer::commit() {
+  try {
+    connection_->prepared("COMMIT").run();
+  } catch (const DatabaseError& failure) {
+    const Errc code = commit_errc_of(failure.native_code());
+    const Error error(code, "commit", options_.path, std::string(advice_for(code)), failure.native());
+    if (code == Errc::outcome_unknown) {
+      // After a failed sync nothing this connection remembers is certain: begin again from the file.
+      state_->forget();
+      connection_lost_ = true;
+    }
+    throw error;
+  }
+}
+
+void Writer::give_up(std::vector<Queued>& batch, const Error& error) {
+  if (connection_) connection_->roll_back();
+  if (state_) state_->forget();
+  unsynced_ = true;
+  if (connection_lost_) {
+    connection_lost_ = false;
+    last_id_ = state_->last_id();
+    state_.reset();  // its statements belong to the connection
+    connection_.reset();
+  }
+  // The callers are told; these also concern whoever keeps the machine.
+  if (error.code() == Errc::outcome_unknown || error.code() == Errc::corrupt || error.code() == Errc::internal) {
+    log::write(log::Level::error, error);
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    ++figures_.failed_commits;
+  }
+  for (Queued& queued : batch) {
+    if (queued.operation->refused) continue;
+    queued.operation->refused = true;
+    queued.operation->refusal = Error(error);
+  }
+  answer(std::move(batch), Durability::relaxed);
+}
+
+// ---- Answers ----
+
+void Writer::answer(std::vector<Queued> batch, Durability reached) {
+  const bool owned = std::any_of(batch.begin(), batch.end(), [](const Queued& q) { return q.owned != nullptr; });
+  if (!owned && batch.size() <= kAnswerInline) {
+    for (Queued& queued : batch) {
+      Operation& operation = *queued.operation;
+      operation.finish(operation.refused ? &*operation.refusal : nullptr, reached);
+    }
+    return;
+  }
+  {
+    const std::lock_guard lock(completion_mutex_);
+    completions_.emplace_back(std::move(batch), reached);
+  }
+  wake_completion_.notify_one();
+}
+
+void Writer::run_completions() {
+  std::unique_lock lock(completion_mutex_);
+  while (true) {
+    wake_completion_.wait(lock, [&] { return completions_end_ || !completions_.empty(); });
+    if (completions_.empty()) return;
+    auto [batch, reached] = std::move(completions_.front());
+    completions_.pop_front();
+    lock.unlock();
+    for (Queued& queued : batch) {
+      Operation& operation = *queued.operation;
+      operation.finish(operation.refused ? &*operation.refusal : nullptr, reached);
+    }
+    batch.clear();
+    lock.lock();
+  }
+}
+
+// ---- Watchers ----
+
+std::unique_ptr<Watch> Writer::watch(std::function<void()> changed) {
+  auto watcher = std::make_shared<Watcher>();
+  watcher->changed = std::move(changed);
+  {
+    const std::lock_guard lock(watch_mutex_);
+    watchers_.push_back(watcher);
+    watched_ = true;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    writer_waits_ = false;
+  }
+  wake_writer_.notify_one();  // it may be waiting with the patience of a store nobody watches
+  return std::make_unique<WatchHandle>(*this, std::move(watcher));
+}
+
+void Writer::tell_watchers() {
+  if (!watched_) return;
+  std::vector<std::shared_ptr<Watcher>> watchers;
+  {
+    const std::lock_guard lock(watch_mutex_);
+    watchers = watchers_;
+  }
+  for (const auto& watcher : watchers) {
+    const std::lock_guard lock(watcher->running);
+    if (!watcher->alive) continue;
+    watcher->runner = std::this_thread::get_id();
+    watcher->changed();
+    watcher->runner = std::thread::id{};
+  }
+}
+
+void Writer::look_for_others() {
+  if (!connection_) return;
+  try {
+    const std::int64_t version = connection_->integer("PRAGMA data_version");
+    if (std::exchange(seen_version_, version) != version) tell_watchers();
+  } catch (const Error& error) {
+    log::write(log::Level::warn, error);
+  }
+}
+
+// ---- Upkeep ----
+
+void Writer::keep_house() {
+  house_kept_ = Clock::now();
+  if (!housekeeping_) return;
+  class Housekeeping final : public Operation {
+   public:
+    explicit Housekeeping(const std::function<void(State&)>& function) : function_(function) { durable = false; }
+    void run(State& state) override { function_(state); }
+    void finish(const Error* failure, Durability) noexcept override {
+      if (failure) log::write(log::Level::warn, *failure);
+    }
+
+   private:
+    const std::function<void(State&)>& function_;
+  };
+  std::vector<Queued> batch;
+  auto operation = std::make_unique<Housekeeping>(housekeeping_);
+  Operation* raw = operation.get();
+  batch.push_back({raw, std::move(operation)});
+  transact(batch);
+}
+
+void Writer::check_space(std::size_t bytes) {
+  if (options_.min_free_bytes == 0) return;
+  bytes_since_space_check_ += bytes;
+  const auto now = Clock::now();
+  if (space_floor_ == 0 || bytes_since_space_check_ > kSpaceBytes || now - space_checked_ > kSpaceEvery) {
+    const DiskSpace space = disk_space(options_.path);
+    space_free_ = space.free;
+    space_floor_ = std::max<std::uint64_t>(1, std::min(options_.min_free_bytes, space.total / 20));
+    bytes_since_space_check_ = 0;
+    space_checked_ = now;
+  }
+  if (space_free_ < space_floor_) {
+    throw Error(Errc::store_full, "append", options_.path,
+                "only " + std::to_string(space_free_ >> 20) +
+                    " MiB are free where the store lies, less than the floor of " + std::to_string(space_floor_ >> 20) +
+                    " MiB (min_free); free space or trim, then retry");
+  }
+}
+
+WriterFigures Writer::figures() const {
+  const std::lock_guard lock(mutex_);
+  WriterFigures figures = figures_;
+  figures.queued = queue_.size();
+  return figures;
+}
+
+}  // namespace millrace::store::sqlite
