@@ -27,10 +27,18 @@ void configure(Level level, Format format);
 /// `code` is a stable snake_case word ("listener_failed"), `object` what it is about (a group, a path, an address),
 /// `message` what happened and what to do.
 void write(Level level, std::string_view code, std::string_view object, std::string_view message);
-inline void debug(std::string_view code, std::string_view object, std::string_view message) { write(Level::debug, code, object, message); }
-inline void info(std::string_view code, std::string_view object, std::string_view message) { write(Level::info, code, object, message); }
-inline void warn(std::string_view code, std::string_view object, std::string_view message) { write(Level::warn, code, object, message); }
-inline void error(std::string_view code, std::string_view object, std::string_view message) { write(Level::error, code, object, message); }
+inline void debug(std::string_view code, std::string_view object, std::string_view message) {
+  write(Level::debug, code, object, message);
+}
+inline void info(std::string_view code, std::string_view object, std::string_view message) {
+  write(Level::info, code, object, message);
+}
+inline void warn(std::string_view code, std::string_view object, std::string_view message) {
+  write(Level::warn, code, object, message);
+}
+inline void error(std::string_view code, std::string_view object, std::string_view message) {
+  write(Level::error, code, object, message);
+}
 /// An Error with its own code, object and native words.
 void write(Level level, const Error& error);
 

@@ -18,8 +18,8 @@ std::string rfc3339_now_nanoseconds();
 /// Any RFC 3339 date-time (offsets, fractions beyond microseconds cut, leap second 60 = 59); nullopt otherwise.
 std::optional<Timestamp> parse_rfc3339(std::string_view text);
 
-/// The clock a store decides leases by: starts at max(wall clock, `not_before`) and runs with the steady clock, so that a
-/// step of the wall clock moves no lease. Thread-safe.
+/// The clock a store decides leases by: starts at max(wall clock, `not_before`) and runs with the steady clock, so that
+/// a step of the wall clock moves no lease. Thread-safe.
 class StoreClock {
  public:
   explicit StoreClock(Timestamp not_before = {});

@@ -74,6 +74,10 @@ bool ends_with_json(std::string_view subtype) {
 
 std::optional<std::string> string_fault(std::string_view text) {
   for (std::size_t at = 0; at < text.size();) {
+    if (text[at] >= 0x20 && text[at] < 0x7F) {  // most of most texts
+      ++at;
+      continue;
+    }
     const CodePoint point = first_code_point(text.substr(at));
     if (point.length == 0) return fmt::format("must be UTF-8 (byte {})", at);
     if (is_control(point.value)) {
