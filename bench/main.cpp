@@ -55,6 +55,7 @@ class Race {
   void enter_loop() { loop_ = std::make_unique<LoopProcess>(own_dir("loop")); }
 
   void run() {
+    if (entrants_.empty() && !loop_) return;
     Workload workload;
     for (std::size_t round = 0; round < options_.rounds; ++round) {
       if (!entrants_.empty()) {
