@@ -77,21 +77,13 @@ int serve(Context& context, const Options& o) {
   log::configure(loaded.config.log.level, loaded.config.log.format);
   StopSignals signals;
   daemon::Daemon daemon(loaded.config);
-  log::info("listening", daemon.url(), "store " + daemon.store());
   if (context.json) {
     print_json(boost::json::object{{"listening", daemon.url()}, {"store", daemon.store()}});
   } else {
     print("listening on " + daemon.url());
   }
-  const std::string signal = signals.first();
-  log::info("stopping", daemon.url(),
-            signal + ": running work has up to " + std::to_string(loaded.config.server.stop_grace.count()) + " ms");
-  if (!daemon.stop(loaded.config.server.stop_grace)) {
-    log::warn("stopped_late", daemon.url(), "server.stop_grace ran out: requests still running were cut off");
-    return kFailed;
-  }
-  log::info("stopped", daemon.url(), "nothing was cut off");
-  return kOk;
+  log::info("stopping", daemon.url(), signals.first() + ": running work may go on for server.stop_grace");
+  return daemon.stop(loaded.config.server.stop_grace) ? kOk : kFailed;
 }
 
 }  // namespace

@@ -8,8 +8,8 @@
 #include "base/utf8.hpp"
 #include "cli/context.hpp"
 #include "cli/exit.hpp"
+#include "cli/sse.hpp"
 #include "cli/table.hpp"
-#include "http/client.hpp"
 
 namespace millrace::cli {
 namespace {
@@ -87,19 +87,18 @@ void follow_once(Target& target, const Options& o, Printer& printer, std::string
   request.query = query_of(o, o.after.empty() ? "end" : o.after);
   request.headers.emplace_back("Accept", "text/event-stream");
   if (!last.empty()) request.headers.emplace_back("Last-Event-ID", last);
-  http::ServerSentEventParser parser;
+  SseParser parser;
   target.stream(request, [&](std::string_view chunk) {
-    for (const auto& message : parser.feed(chunk)) {
-      if (message.dispatched && message.event == "gap") {
+    return parser.feed(chunk, [&](const SseParser::Message& message) {
+      if (message.event == "gap") {
         const auto gap = boost::json::parse(message.data);
         printer.gap(cell_at(gap, "after"), cell_at(gap, "first"));
-      } else if (message.dispatched) {
+      } else if (!message.data.empty()) {
         printer.event(message.id, boost::json::parse(message.data));
       }
       if (!message.id.empty()) last = message.id;
-      if (printer.left() == 0) return false;
-    }
-    return true;
+      return printer.left() > 0;
+    });
   });
 }
 
