@@ -117,6 +117,9 @@ void check_claim(const ClaimRequest& request) {
   const auto* lease = std::get_if<Milliseconds>(&request.hold);
   check_consumer(request.consumer, lease ? *lease : Milliseconds{1});
   if (request.max == 0) throw Error(Errc::invalid_argument, "claim", "max", "a claim asks for at least one event");
+  if (request.max_bytes == 0) {
+    throw Error(Errc::invalid_argument, "claim", "max_bytes", "a claim asks for at least one byte");
+  }
 }
 
 void check_key(std::string_view key, std::string_view operation) {

@@ -161,6 +161,7 @@ GroupInfo SqliteLedger::ensure_group(const GroupName& name, const GroupSpec& spe
     Group* group = state.find_group(name);
     if (group) {
       check_group(name, spec, group->identity);
+      state.touch(*group, true);
       if (spec.settings) change_settings(state, *group, *spec.settings);
       return describe(state, *group);
     }

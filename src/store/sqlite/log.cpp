@@ -157,7 +157,8 @@ Page SqliteLog::read(const StreamName& name, const ReadQuery& query) {
     std::size_t bytes = 0;
     constexpr int kFirst = 2;
     while (true) {
-      if (page.events.size() >= query.limit || bytes >= query.max_bytes || scanned >= query.max_scan) break;
+      if (page.events.size() >= query.limit || scanned >= query.max_scan) break;
+      if (bytes >= query.max_bytes && !page.events.empty()) break;
       if (!rows.next() || (query.until && rows.time(1) >= *query.until)) {
         page.at_end = true;
         break;

@@ -45,6 +45,7 @@ void State::begin() {
   now_ = clock_.now();
   woke_ = false;
   events_appended_ = 0;
+  written_ = false;
   const std::int64_t version = connection_.integer("PRAGMA data_version");
   others_committed_ = version != data_version_;
   if (others_committed_) forget();

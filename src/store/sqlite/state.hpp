@@ -113,6 +113,9 @@ class State {
   /// Something became claimable in this transaction.
   [[nodiscard]] bool woke() const { return woke_; }
   void wake() { woke_ = true; }
+  /// The transaction must be committed, though no row has changed.
+  [[nodiscard]] bool written() const { return written_; }
+  void mark_written() { written_ = true; }
   /// Another process committed since the last transaction.
   [[nodiscard]] bool others_committed() const { return others_committed_; }
   [[nodiscard]] std::uint64_t events_appended() const { return events_appended_; }
@@ -134,6 +137,7 @@ class State {
   bool woke_ = false;
   bool others_committed_ = true;
   std::uint64_t events_appended_ = 0;
+  bool written_ = false;
   bool streams_loaded_ = false;
   std::map<std::string, std::unique_ptr<StreamState>> streams_;
   std::unordered_map<std::int64_t, StreamState*> streams_by_id_;

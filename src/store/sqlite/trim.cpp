@@ -178,6 +178,7 @@ void keep_house(State& state, std::chrono::seconds dedup_keep, bool owner) {
   }
   if (connection.integer("PRAGMA freelist_count") > kVacuumFrom) {
     connection.execute("PRAGMA incremental_vacuum(" + std::to_string(kVacuumStep) + ")");
+    state.mark_written();
   }
 }
 

@@ -299,7 +299,7 @@ void Writer::transact(std::vector<Queued>& batch) {
     const std::int64_t before = connection_->total_changes();
     run_operations(batch, *state_);
     state_->flush();
-    wrote = connection_->total_changes() != before;
+    wrote = state_->written() || connection_->total_changes() != before;
     if (!wrote && vouches && unsynced_) {
       // A duplicate is answered as durable: what it repeats may so far only be in the page cache.
       connection_->prepared("UPDATE meta SET value = value + 1 WHERE key = 'syncs'").run();
