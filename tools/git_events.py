@@ -5,6 +5,7 @@
 The id is the commit's hash, so publishing the same history again stores nothing twice.
 """
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ FIELDS = {"commit": "%H", "author": "%an", "email": "%ae", "date": "%aI", "commi
 
 def commits(folder: str):
     """Fields and records are separated by NUL, the one byte that no name and no message can hold."""
-    command = ["git", "-c", f"safe.directory={folder}", "-C", folder, "log", "-z", "--reverse", "--encoding=UTF-8"]
+    command = ["git", "-c", f"safe.directory={os.path.realpath(folder)}", "-C", folder, "log", "-z", "--reverse", "--encoding=UTF-8"]
     command += ["--format=" + "%x00".join(FIELDS.values())]
     text = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode("utf-8", errors="replace")
     values = text.removesuffix("\0").split("\0") if text else []

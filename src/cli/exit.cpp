@@ -39,7 +39,7 @@ void print_error(const std::string& command, const Error& error, bool json) {
                                                       {"retryable", is_transient(error.code())},
                                                       {"exit", static_cast<int>(exit_code_of(error))}});
   } else {
-    line = "millrace " + command + ": ";
+    line = "millrace" + (command.empty() ? "" : ' ' + command) + ": ";
     if (!error.object().empty()) line += printable(error.object()) + ": ";
     line += printable(error.message()) + " [" + std::string(to_string(error.code()));
     if (!error.native().empty()) line += "; " + printable(error.native());

@@ -53,7 +53,7 @@ void judge_health(const boost::json::value& health, std::vector<Problem>& proble
 
 void print_screen(const std::string& target, const boost::json::value& health, const boost::json::value& stats) {
   Table top({"WHAT", "STATE"});
-  top.row({"daemon", target});
+  top.row({"asked", target});
   top.row({"store", cell_at(stats, "store.description")});
   for (const auto& check : health.at("checks").as_array()) {
     top.row({cell_at(check, "name"),
