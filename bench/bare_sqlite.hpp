@@ -22,8 +22,9 @@ struct Layout {
   bool incremental_vacuum = true;
   enum class Table { position_is_rowid, without_rowid, rowid_and_index } table = Table::position_is_rowid;
   enum class Checkpoint { by_writer, by_thread } checkpoint = Checkpoint::by_thread;
-  int checkpoint_pages = 1000;  ///< WAL pages after which a checkpoint runs
-  int cache_kib = 0;            ///< 0 = SQLite's default
+  int checkpoint_pages =
+      2048;               ///< WAL pages after which a checkpoint runs; a thread holds the writer at four times that
+  int cache_kib = 32768;  ///< 0 = SQLite's default
   std::size_t batch = kBatch;
 };
 

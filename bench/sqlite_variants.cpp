@@ -31,6 +31,8 @@ std::vector<Variant> variants() {
     // The obvious layout is the reference; the store's own is what came out of the comparison.
     v.layout.id_first = false;
     v.layout.checkpoint = Layout::Checkpoint::by_writer;
+    v.layout.checkpoint_pages = 1000;
+    v.layout.cache_kib = 0;
     change(v.layout);
     v.sources = sources;
     all.push_back(v);
