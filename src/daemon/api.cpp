@@ -98,7 +98,7 @@ struct Api::Impl {
       return refuse(
           name, request,
           http::to_response(
-              {404, "not_found", "nothing is at " + request.path + "; the calls are listed in docs/http-api.md"}));
+              {404, "not_found", "nothing is at " + request.path + "; src/daemon/API.md lists the calls"}));
     }
     if (found.route == nullptr) {
       http::Response response = http::to_response(
