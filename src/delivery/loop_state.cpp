@@ -39,9 +39,9 @@ LoopState::LoopState(LoopOptions options) : options_(options), lanes_(options.co
   for (std::size_t i = 0; i < options_.concurrency; ++i) idle_.push(static_cast<LaneId>(i));
 }
 
-std::vector<Action> LoopState::step(Input input, Time now) {
+std::vector<Action> LoopState::step(std::vector<Input> inputs, Time now) {
   actions_.clear();
-  std::visit([&](auto& what) { on(what, now); }, input);
+  for (Input& input : inputs) std::visit([&](auto& what) { on(what, now); }, input);
   if (!stopped_) decide(now);
   return std::move(actions_);
 }

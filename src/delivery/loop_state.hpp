@@ -14,6 +14,7 @@
 /// it.)
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -118,7 +119,9 @@ class LoopState {
  public:
   explicit LoopState(LoopOptions options);
 
-  std::vector<Action> step(Input input, Time now);
+  /// Takes in all of `inputs`, then decides once: a decision between two of them would be made on half of what is known
+  /// (a lane's answers without its end).
+  std::vector<Action> step(std::vector<Input> inputs, Time now);
   /// When to step a Tick if nothing else happens.
   [[nodiscard]] std::optional<Time> next_wake() const;
   [[nodiscard]] const Subscription::Stats& stats() const { return stats_; }

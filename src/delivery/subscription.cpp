@@ -7,7 +7,6 @@
 #include <array>
 #include <atomic>
 #include <condition_variable>
-#include <deque>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -69,7 +68,7 @@ class Subscription::Impl {
 
  private:
   void run();
-  void gather(std::deque<Input>& inputs);
+  std::vector<Input> gather();
   void publish();
   std::vector<Input> perform(Action& action);
   Input call_store(StoreCall call, const std::function<Input()>& body);
@@ -127,27 +126,22 @@ void Subscription::Impl::launch(std::unique_ptr<delivery::Lanes> lanes, std::siz
 // ---- The claim thread ----
 
 void Subscription::Impl::run() {
-  std::deque<Input> inputs;
   while (!clean_) {
     signal_->clear();
-    gather(inputs);
-    inputs.emplace_back(input::Tick{});
+    std::vector<Input> inputs = gather();
     while (!inputs.empty() && !clean_) {
-      Input input = std::move(inputs.front());
-      inputs.pop_front();
-      std::vector<Action> actions = state_->step(std::move(input), std::chrono::steady_clock::now());
+      std::vector<Action> actions = state_->step(std::exchange(inputs, {}), std::chrono::steady_clock::now());
       publish();
-      std::vector<Input> results;
       for (Action& action : actions) {
-        for (Input& result : perform(action)) results.push_back(std::move(result));
+        for (Input& result : perform(action)) inputs.push_back(std::move(result));
       }
-      inputs.insert(inputs.begin(), std::make_move_iterator(results.begin()), std::make_move_iterator(results.end()));
     }
     if (!clean_) signal_->wait(state_->next_wake());
   }
 }
 
-void Subscription::Impl::gather(std::deque<Input>& inputs) {
+std::vector<Input> Subscription::Impl::gather() {
+  std::vector<Input> inputs;
   {
     const std::lock_guard lock(commands_mutex_);
     for (Input& command : commands_) inputs.push_back(std::move(command));
@@ -167,6 +161,8 @@ void Subscription::Impl::gather(std::deque<Input>& inputs) {
     if (report.finished) inputs.emplace_back(input::Finished{report.lane, report.took});
   }
   if (woken_.exchange(false)) inputs.emplace_back(input::Wake{});
+  inputs.emplace_back(input::Tick{});
+  return inputs;
 }
 
 void Subscription::Impl::publish() {

@@ -202,7 +202,7 @@ TEST_P(SubscriptionTest, FiftyRestartsUnderLoadChargeNobody) {
   append(*store_, 400, 0, 10);
   std::atomic<bool> stop{false};
   std::thread publisher([&] {
-    for (std::size_t n = 400; !stop && n < 4000; n += 10) {
+    for (std::size_t n = 400; !stop && n < 2000; n += 10) {
       append(*store_, 10, n, 10);
       std::this_thread::sleep_for(1ms);
     }
