@@ -223,8 +223,10 @@ class Client:
             headers.setdefault("Content-Type", "application/json")
         if isinstance(body, str):
             body = body.encode()
+        port = self._port()
+        if self._connection and self._connection.port != port:
+            self.close()  # the daemon was started anew
         if self._connection is None:
-            port = self._port()
             if port is None:
                 raise NotSent("the daemon is down")
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout or self._timeout)

@@ -357,7 +357,8 @@ class Reading(Http):
         self.assertEqual(response.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8")
         text = response.body.decode()
         self.assertTrue(text.endswith("\n"))
-        for name in ("millrace_published_total", "millrace_group_lag_events", "millrace_build_info", "millrace_store_up"):
+        for name in ("millrace_published_total", "millrace_group_ahead_events", "millrace_group_in_flight_events",
+                     "millrace_group_waiting_events", "millrace_group_oldest_unacked_seconds", "millrace_publish_ack_seconds", "millrace_build_info", "millrace_store_up"):
             self.assertIn(f"\n{name}", "\n" + text)
         if not shutil.which("promtool"):
             self.refuse_or_skip("promtool")

@@ -198,7 +198,9 @@ void Writer::run() {
     if (queue_.empty() && !stopping_) {
       writer_waits_ = true;
       const auto patience = watched_ ? std::chrono::milliseconds(kLookForOthers) : std::chrono::milliseconds(kIdle);
-      wake_writer_.wait_for(lock, patience, [&] { return !queue_.empty() || stopping_; });
+      // Whoever wakes it takes the flag down: without that in the condition, a new watcher's wake would leave it asleep
+      // with the flag down, and the next operation would not wake it at all.
+      wake_writer_.wait_for(lock, patience, [&] { return !queue_.empty() || stopping_ || !writer_waits_; });
       writer_waits_ = false;
     }
     if (queue_.empty() && stopping_) return;
