@@ -14,13 +14,9 @@ constexpr std::uint64_t kPassiveBytes = 8 << 20;
 /// is none: at this length the writer is held for the moment the rest takes.
 constexpr std::uint64_t kPauseBytes = 32 << 20;
 
-/// True when everything in the log is in the file.
-bool move_log(Connection& connection) {
-  int in_log = 0;
-  int moved = 0;
-  const int code = sqlite3_wal_checkpoint_v2(connection.handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &in_log, &moved);
-  if (code != SQLITE_OK && code != SQLITE_BUSY) connection.fail(code, "checkpoint");
-  return code == SQLITE_OK && in_log == moved;
+void move_log(Connection& connection) {
+  const int code = sqlite3_wal_checkpoint_v2(connection.handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+  if (code != SQLITE_OK && (code & 0xFF) != SQLITE_BUSY) connection.fail(code, "checkpoint");
 }
 
 }  // namespace
@@ -43,12 +39,13 @@ void Checkpointer::stop() {
 }
 
 void Checkpointer::committed(std::uint64_t wal_bytes) {
-  if (wal_bytes < kPassiveBytes) return;
   {
     const std::lock_guard lock(mutex_);
     wal_bytes_ = wal_bytes;
-    if (due_) return;
+    if (wal_bytes < moved_at_) moved_at_ = 0;  // it began anew
+    if (due_ || wal_bytes < moved_at_ + kPassiveBytes) return;
     due_ = true;
+    moved_at_ = wal_bytes;
   }
   wake_.notify_one();
 }
@@ -80,7 +77,8 @@ void Checkpointer::checkpoint(std::uint64_t wal_bytes) {
     connection_ = std::make_unique<Connection>(path_, Connection::Mode::read_write);
     connection_->execute("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0");
   }
-  if (move_log(*connection_) || wal_bytes < kPauseBytes) return;
+  move_log(*connection_);
+  if (wal_bytes < kPauseBytes) return;
   const Writer::Pause pause(writer_);
   move_log(*connection_);
   const std::lock_guard lock(mutex_);

@@ -42,6 +42,7 @@ class Checkpointer {
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::uint64_t wal_bytes_ = 0;
+  std::uint64_t moved_at_ = 0;  ///< length of the log at the last checkpoint, since it began anew
   bool due_ = false;
   bool stopping_ = false;
   Figures figures_;
