@@ -39,7 +39,7 @@ class Sampler {
       : thread_([this, &subscription] {
           while (!stop_) {
             samples_.push_back({subscription.stats().acked, rss_bytes()});
-            std::this_thread::sleep_for(std::chrono::milliseconds(50));
+            std::this_thread::sleep_for(std::chrono::milliseconds(100));
           }
         }) {}
   ~Sampler() { stop(); }
@@ -57,12 +57,13 @@ class Sampler {
 
 }  // namespace
 
-int run_loop_child(const std::string& dir) {
+int run_loop_child(const std::string& dir, std::uint64_t events_of_all_rounds) {
   const auto store = millrace::open_store("sqlite:" + dir + "/millrace.db");
   millrace::Bus bus(store.get());
   Workload workload;
-  // The one handler's, until it has stopped.
-  std::vector<bool> seen;  // by position
+  // The one handler's, until it has stopped. By position, and all of it at once: its growth would be taken for the
+  // store's.
+  std::vector<bool> seen(events_of_all_rounds + 1, false);
   std::uint64_t delivered = 0, again = 0;
   millrace::SubscriptionOptions options{.group = "bench"};
   options.start = millrace::Start::beginning();
@@ -70,9 +71,8 @@ int run_loop_child(const std::string& dir) {
   options.lease = millrace::Milliseconds{30'000};  // a machine that stands still for a while is not the subject here
   millrace::Subscription subscription(*store, options, millrace::Handler([&](const millrace::Delivery& delivery) {
     const std::uint64_t at = delivery.position.low;
-    if (at >= seen.size()) seen.resize(at + (1 << 20));
-    if (seen[at]) ++again;
-    seen[at] = true;
+    if (seen.at(at)) ++again;
+    seen.at(at) = true;
     ++delivered;
     return millrace::Outcome::ack();
   }));
@@ -133,7 +133,8 @@ struct LoopProcess::Reader {
   }
 };
 
-LoopProcess::LoopProcess(const std::string& dir) {
+LoopProcess::LoopProcess(const std::string& dir, std::uint64_t events) {
+  const std::string all = std::to_string(events);
   int in[2], out[2];
   if (::pipe2(in, O_CLOEXEC) != 0 || ::pipe2(out, O_CLOEXEC) != 0) throw std::runtime_error("loop: no pipe");
   const pid_t parent = ::getpid();
@@ -144,7 +145,7 @@ LoopProcess::LoopProcess(const std::string& dir) {
     if (::getppid() != parent) ::_exit(127);
     ::dup2(in[0], STDIN_FILENO);
     ::dup2(out[1], STDOUT_FILENO);
-    ::execl("/proc/self/exe", "millrace_bench", "--loop-child", dir.c_str(), nullptr);
+    ::execl("/proc/self/exe", "millrace_bench", "--loop-child", dir.c_str(), "--loop-events", all.c_str(), nullptr);
     ::_exit(127);
   }
   ::close(in[0]);

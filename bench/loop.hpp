@@ -18,7 +18,8 @@ struct MemorySample {
 
 class LoopProcess {
  public:
-  explicit LoopProcess(const std::string& dir);
+  /// \param events of all rounds together.
+  LoopProcess(const std::string& dir, std::uint64_t events);
   ~LoopProcess();
   LoopProcess(const LoopProcess&) = delete;
   LoopProcess& operator=(const LoopProcess&) = delete;
@@ -36,7 +37,7 @@ class LoopProcess {
 };
 
 /// The child's main: answers "round <events>" and "finish" on standard input.
-int run_loop_child(const std::string& dir);
+int run_loop_child(const std::string& dir, std::uint64_t events);
 
 /// Growth of the fitted line over the samples' second half, as a share of their mean.
 double second_half_growth(const std::vector<MemorySample>& samples);

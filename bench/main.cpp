@@ -52,7 +52,7 @@ class Race {
     entrants_.push_back({key, std::move(contender)});
     return true;
   }
-  void enter_loop() { loop_ = std::make_unique<LoopProcess>(own_dir("loop")); }
+  void enter_loop() { loop_ = std::make_unique<LoopProcess>(own_dir("loop"), options_.loop_events); }
 
   void run() {
     if (entrants_.empty() && !loop_) return;
@@ -214,10 +214,14 @@ int main(int argc, char** argv) {
   app.add_option("--loop-child", options.loop_child)->group("");
   CLI11_PARSE(app, argc, argv);
   options.only = {only.begin(), only.end()};
+  if (options.rounds > std::min(options.events, options.loop_events)) {
+    fmt::print(stderr, "millrace_bench: --rounds {}: there must be an event for each round\n", options.rounds);
+    return 2;
+  }
 
   ::signal(SIGPIPE, SIG_IGN);  // a child that died is an error with words
   try {
-    return options.loop_child.empty() ? run(options) : run_loop_child(options.loop_child);
+    return options.loop_child.empty() ? run(options) : run_loop_child(options.loop_child, options.loop_events);
   } catch (const std::exception& e) {
     fmt::print(stderr, "millrace_bench: {}\n", e.what());
     return 1;
