@@ -206,8 +206,12 @@ class Client:
     """One keep-alive connection. Not thread-safe: one per thread, like a real client. Never repeats a request."""
 
     def __init__(self, port, *, token=None, timeout=60.0):
+        self._connection = None
         self._port = port if callable(port) else (lambda: port)
-        self._token, self._timeout, self._connection = token, timeout, None
+        self._token, self._timeout = token, timeout
+
+    def __del__(self):
+        self.close()
 
     def close(self):
         if self._connection:

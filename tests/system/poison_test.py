@@ -79,19 +79,32 @@ def consume(port_file, group, name, max, lease_ms, ack_every):
     def stop(*_):
         consumer.stopping = True
     signal.signal(signal.SIGTERM, stop)
+    print("ready", flush=True)
     consumer.run()
 
 
 class Poison(harness.Case):
     def spawn(self, daemon, name, max=EVENTS, lease_ms=1000, ack_every=100):
-        log = open(os.path.join(daemon.folder, f"{name}.out"), "ab")
-        self.addCleanup(log.close)
-        child = harness.spawn([sys.executable, __file__, "consume", daemon.port_file, "judge", name, str(max),
-                               str(lease_ms), str(ack_every)], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        with open(os.path.join(daemon.folder, f"{name}.out"), "ab") as log:
+            child = harness.spawn([sys.executable, __file__, "consume", daemon.port_file, "judge", name, str(max),
+                                   str(lease_ms), str(ack_every)], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         self.addCleanup(lambda: child.poll() is None and (child.kill(), child.wait()))
+        self.starts[name] = self.starts.get(name, 0) + 1
         return child
 
+    def stop(self, daemon, name, process):
+        """SIGTERM, once it can be heard."""
+        harness.wait_until(lambda: process.poll() is not None or self.output(daemon, name).count("ready") == self.starts[name], 20,
+                           f"consumer {name} is up")
+        process.terminate()
+
+    @staticmethod
+    def output(daemon, name):
+        with open(os.path.join(daemon.folder, f"{name}.out"), encoding="utf-8") as file:
+            return file.read().splitlines()
+
     def start(self):
+        self.starts = {}
         daemon = self.daemon()
         daemon.port_file = os.path.join(daemon.folder, "port")
         self.announce(daemon)
@@ -102,10 +115,6 @@ class Poison(harness.Case):
         with open(daemon.port_file + ".new", "w", encoding="ascii") as file:
             file.write(str(daemon.port))
         os.rename(daemon.port_file + ".new", daemon.port_file)
-
-    def first_claim(self, daemon, name):
-        with open(os.path.join(daemon.folder, f"{name}.out"), encoding="utf-8") as file:
-            return file.readline().strip()
 
     def through_the_poison(self, names, ack_every, keys):
         daemon = self.start()
@@ -139,14 +148,14 @@ class Poison(harness.Case):
         # The first death hit a claim of many and charges nobody; three lonely ones kill the event.
         self.assertGreaterEqual(deaths, 3)
         self.assertLessEqual(deaths, 3 + len(names))
-        for process in processes.values():
-            process.terminate()
+        for name, process in processes.items():
+            self.stop(daemon, name, process)
             self.assertEqual(process.wait(20), 0)
         return daemon
 
     def test_one_event_of_a_thousand_kills_its_consumer_each_time(self):
         daemon = self.through_the_poison(["worker"], ack_every=100, keys=0)
-        self.assertEqual(self.first_claim(daemon, "worker"), f"claimed {EVENTS}", "all were claimed together")
+        self.assertEqual(self.output(daemon, "worker")[1], f"claimed {EVENTS}", "all were claimed together")
 
     def test_nothing_was_acknowledged_before_the_death_and_events_have_keys(self):
         self.through_the_poison(["worker"], ack_every=EVENTS + 1, keys=7)
@@ -188,7 +197,7 @@ class Poison(harness.Case):
             for turn in range(50):
                 time.sleep(self.random.random() * 0.2)
                 name = names[turn % len(names)]
-                processes[name].terminate()
+                self.stop(daemon, name, processes[name])
                 self.assertEqual(daemon.terminate(), 0, f"SIGTERM under load: exit code\n{daemon.log()[-2000:]}")
                 daemon.start()
                 self.announce(daemon)
@@ -205,8 +214,8 @@ class Poison(harness.Case):
         self.assertEqual(client.dead_letters("judge"), [])
         self.assertEqual(info["processed"], len(published), "each event settled once")
         self.assertGreater(len(published), 500, "there was load")
-        for process in processes.values():
-            process.terminate()
+        for name, process in processes.items():
+            self.stop(daemon, name, process)
             self.assertEqual(process.wait(20), 0)
 
 

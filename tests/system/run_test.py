@@ -21,7 +21,7 @@ class Run(harness.Case):
         # build's one tool is answered with "done": everything else of the command is real.
         place = os.path.join(self.clone, "build/release/bin")
         os.makedirs(place)
-        shutil.copy2(harness.PROGRAM, place)
+        shutil.copy2(harness.PROGRAM, os.path.join(place, "millrace"))
         tools = harness.temp_folder()
         with open(os.path.join(tools, "cmake"), "w", encoding="ascii") as file:
             file.write("#!/bin/sh\nexit 0\n")
