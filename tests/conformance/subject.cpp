@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "subject.hpp"
+
+#include <stdlib.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <random>
+
+namespace millrace::conformance {
+namespace {
+
+std::uint64_t chosen_seed() {
+  if (const char* text = std::getenv("MILLRACE_TEST_SEED")) return std::strtoull(text, nullptr, 10);
+  return std::random_device{}();
+}
+
+std::filesystem::path fresh_directory() {
+  std::string path = (std::filesystem::temp_directory_path() / "millrace-conformance-XXXXXX").string();
+  if (::mkdtemp(path.data()) == nullptr) throw std::runtime_error("cannot make a directory like " + path);
+  return path;
+}
+
+}  // namespace
+
+// A new store is one more line here.
+const std::vector<StoreCase>& store_cases() {
+  static const std::vector<StoreCase> cases{
+      {.name = "memory", .url = "memory:"},
+      {.name = "sqlite", .url = "sqlite:{dir}/events.db", .persistent = true},
+      {.name = "sqlite_relaxed", .url = "sqlite:{dir}/events.db", .persistent = true, .level = Durability::relaxed},
+  };
+  return cases;
+}
+
+void require_error(Errc code, const std::string& what, const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    require(error.code() == code, what + ": answered " + std::string(to_string(error.code())) + " instead of " +
+                                      std::string(to_string(code)) + " (" + error.what() + ")");
+    return;
+  }
+  throw Violation(what + ": did not fail with " + std::string(to_string(code)));
+}
+
+Subject::Subject(StoreCase store_case, Wrap wrap)
+    : case_(std::move(store_case)), wrap_(std::move(wrap)), dir_(fresh_directory()), seed_(chosen_seed()) {
+  reopen();
+}
+
+Subject::~Subject() {
+  store_.reset();
+  std::error_code ignored;  // a directory left in the temporary folder fails no promise
+  std::filesystem::remove_all(dir_, ignored);
+}
+
+std::string Subject::url() const {
+  std::string url = case_.url;
+  if (const auto at = url.find("{dir}"); at != std::string::npos) url.replace(at, 5, dir_.string());
+  return url;
+}
+
+void Subject::reopen() {
+  store_.reset();
+  StoreOptions options;
+  options.url = url();
+  options.min_free_bytes = 0;
+  store_ = open_store(options);
+  if (wrap_) store_ = wrap_(std::move(store_));
+}
+
+std::vector<AppendResult> Subject::append(const std::vector<Event>& events, const StreamName& stream) {
+  return log().append(stream, events, case_.level);
+}
+
+std::size_t scaled(std::size_t count) {
+  const char* text = std::getenv("MILLRACE_TEST_SCALE");
+  const double factor = text ? std::strtod(text, nullptr) : 1.0;
+  return std::max<std::size_t>(1, static_cast<std::size_t>(static_cast<double>(count) * (factor > 0 ? factor : 1.0)));
+}
+
+Event make_event(const std::string& id, const std::string& type, const std::string& key, const std::string& data) {
+  Event event;
+  event.id = id;
+  event.source = "/conformance";
+  event.type = type;
+  event.subject = key;
+  event.datacontenttype = "application/json";
+  event.data = data;
+  return event;
+}
+
+GroupSpec from_beginning(OrderRule order, std::vector<std::string> types, GroupSettings settings) {
+  return {.stream = StreamName(kDefaultStream),
+          .start = Start::beginning(),
+          .types = std::move(types),
+          .order = std::move(order),
+          .settings = settings};
+}
+
+ClaimRequest claim_by(const std::string& consumer, std::size_t max, Milliseconds lease) {
+  ClaimRequest request;
+  request.consumer = consumer;
+  request.max = max;
+  request.hold = lease;
+  return request;
+}
+
+std::size_t settle_all(Subject& subject, const GroupName& group, const std::vector<Delivery>& deliveries,
+                       const Outcome& outcome) {
+  std::vector<Settlement> settlements;
+  for (const Delivery& delivery : deliveries) settlements.push_back({delivery.lease, outcome});
+  return subject.ledger().settle(group, settlements).size();
+}
+
+const std::vector<Check>& checks() {
+  static const std::vector<Check> all{
+      {"append_and_read", check_append_and_read},
+      {"payloads", check_payloads},
+      {"idempotency", check_idempotency},
+      {"async_appends", check_async_appends},
+      {"read_queries", check_read_queries},
+      {"group_identity", check_group_identity},
+      {"starts", check_starts},
+      {"order_between_consumers", check_order_between_consumers},
+      {"innocent_neighbours", check_innocent_neighbours},
+      {"poison", check_poison},
+      {"stale_leases", check_stale_leases},
+      {"sessions", check_sessions},
+      {"extend", check_extend},
+      {"trim", check_trim},
+      {"lag", check_lag},
+      {"dead_letters", check_dead_letters},
+      {"max_parked", check_max_parked},
+      {"expirytime", check_expirytime},
+      {"watch", check_watch},
+      {"key_value", check_key_value},
+      {"capabilities", check_capabilities},
+      {"random_operations", check_random_operations},
+      {"reopen", check_reopen},
+      {"concurrent_use", check_concurrent_use},
+      {"several_processes", check_several_processes},
+  };
+  return all;
+}
+
+}  // namespace millrace::conformance
