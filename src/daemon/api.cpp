@@ -95,10 +95,9 @@ struct Api::Impl {
       return refuse(name, request, std::move(response));
     }
     if (found.allowed.empty()) {
-      return refuse(
-          name, request,
-          http::to_response(
-              {404, "not_found", "nothing is at " + request.path + "; src/daemon/API.md lists the calls"}));
+      return refuse(name, request,
+                    http::to_response(
+                        {404, "not_found", "nothing is at " + request.path + "; src/daemon/API.md lists the calls"}));
     }
     if (found.route == nullptr) {
       http::Response response = http::to_response(
