@@ -15,7 +15,7 @@ Durability asked_durability(const Query& query) {
 }
 
 /// One for all of them: nothing of the request was stored.
-http::Problem problem_of(const std::vector<Decoded::Bad>& bad) {
+http::Problem problem_of(const std::vector<Decoded::Bad>& bad, const PublishLimits& limits) {
   JsonWriter errors('[');
   for (const auto& one : bad) {
     errors.element(JsonWriter()
@@ -26,6 +26,10 @@ http::Problem problem_of(const std::vector<Decoded::Bad>& bad) {
                        .finish());
   }
   const auto& first = bad.front();
+  std::string limit;
+  if (first.code == Errc::too_large) {
+    limit = ",\"limit\":" + std::to_string(first.object == "data" ? limits.max_event_bytes : limits.max_header_bytes);
+  }
   return {http::status_of(first.code),
           std::string(to_string(first.code)),
           "event " + std::to_string(first.index) + ": " + (first.object.empty() ? "" : first.object + ": ") +
@@ -33,7 +37,7 @@ http::Problem problem_of(const std::vector<Decoded::Bad>& bad) {
           false,
           first.object,
           {},
-          ",\"errors\":" + errors.finish()};
+          ",\"errors\":" + errors.finish() + limit};
 }
 
 std::string results_json(const std::vector<std::string>& ids, const std::vector<AppendResult>& results) {
@@ -84,10 +88,9 @@ void count_results(Services& services, const std::string& stream, const std::vec
 
 void publish_events(Services& services, const CallPtr& call) {
   const PublishOptions options{StreamName(call->path("stream")), asked_durability(call->query())};
-  const auto& limits = services.config.server;
-  Decoded decoded =
-      decode_publish(call->request(), publish_mode(call->request()), {limits.max_event_bytes, limits.max_header_bytes});
-  if (!decoded.bad.empty()) return call->fail(problem_of(decoded.bad));
+  const PublishLimits limits{services.config.server.max_event_bytes, services.config.server.max_header_bytes};
+  Decoded decoded = decode_publish(call->request(), publish_mode(call->request()), limits);
+  if (!decoded.bad.empty()) return call->fail(problem_of(decoded.bad, limits));
   call->request().body = {};
 
   std::vector<std::string> ids;
