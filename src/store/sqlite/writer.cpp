@@ -263,6 +263,21 @@ bool Writer::begin(const std::vector<Queued>& batch, bool durable) {
   return true;
 }
 
+/// Positions handed out in commits that are not synced must never be handed out again: a synced commit says so first.
+void Writer::reserve(const std::vector<Queued>& batch) {
+  set_synchronous(true);
+  connection_->prepared("BEGIN IMMEDIATE").run();
+  state_->begin();
+  for (const Queued& queued : batch) {
+    StreamState* stream = queued.operation->stream ? state_->find_stream(*queued.operation->stream) : nullptr;
+    if (!stream) continue;
+    stream->reserved_to = std::max(stream->reserved_to, stream->head() + kReserve) + queued.operation->relaxed_events;
+    stream->dirty = true;
+  }
+  state_->flush();
+  commit();
+}
+
 void Writer::run_operations(std::vector<Queued>& batch, State& state) {
   for (Queued& queued : batch) {
     try {
@@ -288,15 +303,8 @@ void Writer::transact(std::vector<Queued>& batch) {
     const LockFile::Turn turn(lock_);
     if (!connection_) open();
     if (!begin(batch, durable)) {
-      durable = true;
+      reserve(batch);
       begin(batch, durable);
-      for (const Queued& queued : batch) {
-        StreamState* stream = queued.operation->stream ? state_->find_stream(*queued.operation->stream) : nullptr;
-        if (!stream) continue;
-        stream->reserved_to = std::max(stream->reserved_to, stream->head()) + queued.operation->relaxed_events;
-        stream->reserved_to = std::max(stream->reserved_to, stream->head() + kReserve);
-        stream->dirty = true;
-      }
     }
     const std::int64_t before = connection_->total_changes();
     run_operations(batch, *state_);

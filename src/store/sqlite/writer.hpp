@@ -115,6 +115,7 @@ class Writer {
   std::vector<Queued> take();
   void transact(std::vector<Queued>& batch);
   bool begin(const std::vector<Queued>& batch, bool durable);
+  void reserve(const std::vector<Queued>& batch);
   static void run_operations(std::vector<Queued>& batch, State& state);
   void commit();
   void open();
