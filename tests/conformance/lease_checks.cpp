@@ -103,8 +103,11 @@ void check_innocent_neighbours(Subject& subject) {
 
   // One event, but held beside another claim: its consumer may have died of the other one.
   append_keys(subject, {"", ""}, "pair");
-  (void)ledger.claim("g", claim_by("crasher", 1, kShort));
-  (void)ledger.claim("g", claim_by("crasher", 1, kShort));
+  std::vector<Lease> pair;
+  for (int i = 0; i < 2; ++i) {
+    pair.push_back(ledger.claim("g", claim_by("crasher", 1)).deliveries.at(0).lease);
+  }
+  require(ledger.extend("g", pair, Milliseconds{50}).empty(), "both are held");
   std::this_thread::sleep_for(kPastShort);
   settle_all(subject, "g", {last[0]}, Outcome::ack());
   info = ledger.group("g");
@@ -150,8 +153,8 @@ void check_stale_leases(Subject& subject) {
   Ledger& ledger = subject.ledger();
   ledger.ensure_group("g", from_beginning());
   append_keys(subject, {"", "", "", ""});
-  const auto claimed = ledger.claim("g", claim_by("one", 2, kShort)).deliveries;
   const auto kept = ledger.claim("g", claim_by("three", 1)).deliveries;
+  const auto claimed = ledger.claim("g", claim_by("one", 2, kShort)).deliveries;
   std::this_thread::sleep_for(kPastShort);
   require_equal(settle_all(subject, "g", {claimed[1]}, Outcome::ack()), 1U, "a lease that ran out: stale");
   const auto taken = ledger.claim("g", claim_by("two")).deliveries;
@@ -203,19 +206,19 @@ void check_sessions(Subject& subject) {
   require(info.lag.waiting == 2 && info.suspects == 0 && info.crashes == 0,
           "a closed session's claims are released uncharged");
 
-  const SessionId renewed = ledger.open_session("consumer", Milliseconds{200});
+  const SessionId renewed = ledger.open_session("consumer", Milliseconds{600});
   const auto again = claim(renewed, 1);
   require(again.size() == 1 && again[0].attempt == 1, "released is as new");
   for (int i = 0; i < 4; ++i) {
-    std::this_thread::sleep_for(Milliseconds{70});
+    std::this_thread::sleep_for(Milliseconds{200});
     require(ledger.renew_session(renewed), "a session lives while it is renewed");
   }
   require_equal(settle_all(subject, "g", again, Outcome::ack()), 0U, "a lease lives with its session: stale");
   ledger.close_session(renewed);
 
-  const SessionId expired = ledger.open_session("consumer", kShort);
+  const SessionId expired = ledger.open_session("consumer", Milliseconds{150});
   const auto lost = claim(expired, 1);
-  std::this_thread::sleep_for(kPastShort);
+  std::this_thread::sleep_for(Milliseconds{200});
   require(!ledger.renew_session(expired), "an expired session is not renewed");
   require_equal(settle_all(subject, "g", lost, Outcome::ack()), 1U, "a lease of an expired session: stale");
   require_error(Errc::timed_out, "a claim with an expired session", [&] { claim(expired, 1); });
@@ -228,10 +231,10 @@ void check_extend(Subject& subject) {
   Ledger& ledger = subject.ledger();
   ledger.ensure_group("g", from_beginning());
   append_keys(subject, {"", "", ""});
-  const auto claimed = ledger.claim("g", claim_by("one", 3, Milliseconds{150})).deliveries;
+  const auto claimed = ledger.claim("g", claim_by("one", 3, Milliseconds{600})).deliveries;
   for (int i = 0; i < 4; ++i) {
-    std::this_thread::sleep_for(Milliseconds{50});
-    require(ledger.extend("g", std::vector{claimed[1].lease}, Milliseconds{150}).empty(), "a held lease is extended");
+    std::this_thread::sleep_for(Milliseconds{200});
+    require(ledger.extend("g", std::vector{claimed[1].lease}, Milliseconds{600}).empty(), "a held lease is extended");
   }
   require_equal(settle_all(subject, "g", claimed, Outcome::ack()), 0U, "one lease extends its whole claim: stale");
 }

@@ -327,9 +327,13 @@ Position GroupModel::settled_up_to(Position target) const {
   return bound;
 }
 
+void GroupModel::cursor_moved(Position cursor) {
+  require(cursor >= cursor_, "the cursor goes back only by a seek");
+  cursor_ = cursor;
+}
+
 void GroupModel::check_info(const GroupInfo& info) {
-  require(info.cursor >= cursor_, "the cursor goes back only by a seek");
-  cursor_ = info.cursor;
+  cursor_moved(info.cursor);
   std::uint64_t in_flight = 0, waiting = 0, suspects = 0;
   for (auto& [position, fate] : fates_) {
     if (fate.settled) continue;

@@ -57,6 +57,8 @@ class GroupModel {
   /// Nothing at or before this may be missing; how far a trim may go.
   [[nodiscard]] Position settled_up_to(Position target) const;
 
+  /// Where the cursor is after a claim is the store's to say, forward only.
+  void cursor_moved(Position cursor);
   /// Takes the cursor from the store, and compares all numbers.
   void check_info(const GroupInfo& info);
   void check_pending(const std::vector<PendingEvent>& pending) const;

@@ -94,7 +94,7 @@ class Walk {
   ClaimAnswer claim_as(GroupModel& group, const std::string& holder, const ClaimRequest& request) {
     ClaimAnswer answer = subject_.ledger().claim(group.name(), request);
     group.claimed(holder, request.max, answer);
-    group.check_info(subject_.ledger().group(group.name()));  // the cursor has moved
+    group.cursor_moved(subject_.ledger().group(group.name()).cursor);
     for (const Delivery& delivery : answer.deliveries) {
       leases_.emplace_back(&group, delivery.lease);
       if (leases_.size() > 200) leases_.pop_front();
