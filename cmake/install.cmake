@@ -10,7 +10,7 @@ set_target_properties(millrace PROPERTIES LINKER_LANGUAGE CXX)
 target_include_directories(millrace PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include>
   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_compile_features(millrace PUBLIC cxx_std_20)
-target_link_libraries(millrace PRIVATE Threads::Threads Boost::json Boost::url simdjson::simdjson fmt::fmt
+target_link_libraries(millrace PRIVATE Threads::Threads Boost::json Boost::url fmt::fmt
   spdlog::spdlog prometheus-cpp::core SQLite::SQLite3)
 
 install(TARGETS millrace_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
