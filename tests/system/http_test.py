@@ -449,6 +449,23 @@ class Tail(Http):
         self.assertNotIn("data", block)
         self.assertLess(time.monotonic() - begun, 16)
 
+    def test_clients_that_never_read_cost_no_memory_and_hold_up_nobody(self):
+        def resident():
+            with open(f"/proc/{self.d.pid}/status", encoding="ascii") as status:
+                return int(next(line for line in status if line.startswith("VmRSS:")).split()[1]) // 1024
+        stuck = [self.tail() for _ in range(20)]
+        payload = base64.b64encode(os.urandom(600_000)).decode()
+        self.c.publish(event("warm", data_base64=payload))
+        before = resident()
+        for n in range(40):
+            self.c.publish(event(n, data_base64=payload))
+        self.assertLess(resident() - before, 250, "40 events of 0.8 MB to 20 who do not read would be 640 MB")
+        lively = self.tail()
+        self.c.publish(event("now"))
+        self.assertEqual(json.loads(lively.event()["data"])["id"], "now")
+        first = stuck[0]  # and who reads late still gets everything, in order
+        self.assertEqual([json.loads(first.event(10)["data"])["id"] for _ in range(42)], ["warm", *map(str, range(40)), "now"])
+
     def test_ends_at_sigterm(self):
         sse = self.tail()
         self.assertEqual(self.d.terminate(), 0)
@@ -624,6 +641,33 @@ class Groups(Http):
         waiting.join()
         self.assertEqual(self.c.ok("DELETE", "/v1/groups/g"), {"deleted": "g"})
         self.problem(self.c.get("/v1/groups/g"), 404, "unknown_group")
+
+    def test_an_event_past_its_expirytime_is_settled_and_counted(self):
+        self.c.publish(event("old", expirytime="2001-01-01T00:00:00Z"), event("new", expirytime="2999-01-01T00:00:00Z"))
+        held = self.c.claim("g", **self.START)
+        self.assertEqual(self.ids(held), ["new"])
+        self.c.settle("g", "ack", held)
+        info = self.c.group("g")
+        self.assertEqual((info["expired"], info["processed"], info["dead"], harness.lag_of(info)), (1, 1, 0, (0, 0, 0)))
+
+    def test_too_many_parked_events_stop_claiming_and_say_why(self):
+        self.d.terminate()
+        self.serve(env={"MILLRACE_DELIVERY_MAX_PARKED": "10"})
+        self.c.publish(*[event(n, subject="busy") for n in range(50)], event("free"))
+        held = self.c.claim("g", max=1, **self.START)
+        self.assertEqual(self.c.claim("g", "other"), [])
+        info = self.c.group("g")
+        self.assertEqual(info["parked"], 10)
+        self.assertIn("max_parked", info["stalled"])
+        self.assertEqual(self.c.get("/health/events").json["status"], "stalled")
+        got = []
+        while held:
+            got += self.ids(held)
+            self.c.settle("g", "ack", held)
+            held = self.c.claim("g", max=7)
+        self.assertEqual(got[:50], [str(n) for n in range(50)])
+        self.assertEqual(len(got), 51)
+        self.assertIsNone(self.c.group("g")["stalled"])
 
     def test_a_long_poll_wakes_within_200_ms(self):
         self.c.claim("g", **self.START)

@@ -74,7 +74,7 @@ class NewStore(harness.Case):
         sanitize = [flag for flag in flags if flag.startswith("-fsanitize")]
         program = os.path.join(copy, "program")
         # The copy's registry comes first, so the one in the library is not taken.
-        self.call([flags[0], *sanitize, *objects, str(harness.BUILD / "libmillrace.a"), "-lboost_json", "-lboost_url", "-lsimdjson",
+        self.call([flags[0], *sanitize, *objects, str(harness.BUILD / "libmillrace.a"), "-lboost_json", "-lboost_url",
                    "-lspdlog", "-lfmt", "-lprometheus-cpp-core", "-lsqlite3", "-lpthread", "-o", program])
         first, second, third = self.call([program], cwd=copy).splitlines()
         self.assertEqual(first, "null: 1")
