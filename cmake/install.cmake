@@ -11,7 +11,7 @@ target_include_directories(millrace PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}
   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_compile_features(millrace PUBLIC cxx_std_20)
 target_link_libraries(millrace PRIVATE Threads::Threads Boost::json Boost::url fmt::fmt
-  spdlog::spdlog prometheus-cpp::core SQLite::SQLite3)
+  spdlog::spdlog SQLite::SQLite3)
 
 install(TARGETS millrace_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS millrace EXPORT millrace-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})

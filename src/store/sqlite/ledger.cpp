@@ -74,13 +74,14 @@ void apply(State& state, Group& group, const GroupChange& change) {
   if (change.types) {
     connection.prepared("UPDATE consumer_group SET types = ? WHERE id = ?").run(encode_types(*change.types), group.id);
     group.identity.types = *change.types;
-    group.types = PatternList(group.identity.types);
   }
   if (change.order) {
     connection.prepared("UPDATE consumer_group SET order_rule = ? WHERE id = ?")
         .run(change.order->to_string(), group.id);
     group.identity.order = *change.order;
   }
+  group.judgement =
+      std::make_shared<const Judgement>(Judgement{PatternList(group.identity.types), group.identity.order});
   state.wake();
 }
 
@@ -245,7 +246,8 @@ void SqliteLedger::close_session(SessionId id) {
 
 ClaimAnswer SqliteLedger::claim(const GroupName& name, const ClaimRequest& request) {
   check_claim(request);
-  return writer_.call(false, [&](State& state) { return hand_out(state, name, request); });
+  ReadAhead ahead = ahead_.read(name, request);
+  return writer_.call(false, [&](State& state) { return hand_out(state, name, request, ahead, ahead_); });
 }
 
 std::vector<std::size_t> SqliteLedger::settle(const GroupName& name, std::span<const Settlement> settlements) {

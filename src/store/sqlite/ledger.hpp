@@ -2,6 +2,7 @@
 #pragma once
 
 #include "millrace/ledger.hpp"
+#include "store/sqlite/log_scan.hpp"
 #include "store/sqlite/readers.hpp"
 #include "store/sqlite/writer.hpp"
 
@@ -10,7 +11,7 @@ namespace millrace::store::sqlite {
 /// The groups of one file. What is decided is decided by ledger::GroupState in the writer.
 class SqliteLedger final : public Ledger {
  public:
-  SqliteLedger(Writer& writer, Readers& readers) : writer_(writer), readers_(readers) {}
+  SqliteLedger(Writer& writer, Readers& readers) : writer_(writer), readers_(readers), ahead_(readers) {}
 
   GroupInfo ensure_group(const GroupName& group, const GroupSpec& spec) override;
   std::vector<GroupInfo> groups() override;
@@ -34,10 +35,13 @@ class SqliteLedger final : public Ledger {
  private:
   Writer& writer_;
   Readers& readers_;
+  ReadAheads ahead_;
 };
 
-/// What a claim hands out, in the writer's transaction.
-ClaimAnswer hand_out(State& state, const GroupName& name, const ClaimRequest& request);
+/// What a claim hands out, in the writer's transaction. Uses up `ahead`, and notes for the next one where the group
+/// stands.
+ClaimAnswer hand_out(State& state, const GroupName& name, const ClaimRequest& request, ReadAhead& ahead,
+                     ReadAheads& standings);
 
 /// The group as others see it.
 GroupInfo describe(State& state, Group& group);

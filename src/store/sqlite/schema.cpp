@@ -194,6 +194,7 @@ void create_stream_tables(Connection& connection, const StreamName& name, Timest
   const std::string events = event_table(id);
   connection.execute("CREATE TABLE " + events + R"sql( (
   position INTEGER PRIMARY KEY,
+  stored_at INTEGER NOT NULL,  -- before data: behind a large blob it would be reached through its overflow pages
   id TEXT NOT NULL,
   source TEXT NOT NULL,
   type TEXT NOT NULL,
@@ -203,7 +204,6 @@ void create_stream_tables(Connection& connection, const StreamName& name, Timest
   dataschema TEXT,
   extensions TEXT,
   data BLOB,
-  stored_at INTEGER NOT NULL,
   UNIQUE (id, source)
 ))sql");
   connection.execute("CREATE TABLE " + trimmed_table(id) + R"sql( (

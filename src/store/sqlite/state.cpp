@@ -155,11 +155,18 @@ void State::add_stream(const StreamName& name) {
 std::unique_ptr<Group> State::load_group(Statement::Rows& row) {
   GroupIdentity identity{StreamName(row.text(2)), Start::parse(row.text(4)), decode_types(row.text(3)),
                          OrderRule::parse(row.text(5)), decode_settings(row.text(6))};
-  const PatternList types(identity.types);
+  auto judgement = std::make_shared<const Judgement>(Judgement{PatternList(identity.types), identity.order});
   ledger::GroupState state(identity.settings);
-  auto group =
-      std::make_unique<Group>(Group{row.integer(0), GroupName(row.text(1)), std::move(identity), types,
-                                    row.integer(7) != 0, row.time(8), row.time(9), row.time(9), std::move(state)});
+  auto group = std::make_unique<Group>(Group{row.integer(0),
+                                             GroupName(row.text(1)),
+                                             std::move(identity),
+                                             std::move(judgement),
+                                             row.integer(7) != 0,
+                                             row.time(8),
+                                             row.time(9),
+                                             row.time(9),
+                                             std::move(state),
+                                             {}});
   load_progress(*group, row);
   return group;
 }

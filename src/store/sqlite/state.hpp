@@ -51,17 +51,40 @@ struct StreamState {
   [[nodiscard]] Ordinal head() const { return next_position - 1; }
 };
 
+/// What decides whether an event is for a group, and after which others. Replaced as a whole when a group is altered.
+struct Judgement {
+  PatternList types;
+  OrderRule order;
+};
+
+/// Parked events that a claim has read already, so that they are not read again when their key is free: at most
+/// `kMostBytes` of them. Events do not change, so an entry is never wrong, only unneeded.
+class SetAside {
+ public:
+  void put(Ordinal ordinal, Event event, std::size_t bytes, const ledger::GroupState& state);
+  std::optional<Event> take(Ordinal ordinal);
+
+ private:
+  static constexpr std::size_t kMostBytes = 4 << 20;
+  struct Entry {
+    Event event;
+    std::size_t bytes;
+  };
+  std::unordered_map<Ordinal, Entry> events_;
+  std::size_t bytes_ = 0;
+};
+
 struct Group {
   std::int64_t id = 0;
   GroupName name;
   GroupIdentity identity;
-  PatternList types;
+  std::shared_ptr<const Judgement> judgement;
   bool paused = false;
   Timestamp created_at;
   Timestamp last_seen;
   Timestamp saved_last_seen;
   ledger::GroupState state;
-  bool dirty = false;
+  SetAside set_aside;
 
   [[nodiscard]] bool live(Timestamp now) const {
     return !identity.settings.expires || last_seen + *identity.settings.expires > now;
