@@ -28,8 +28,8 @@ struct Observed {
 };
 using ObserverFunction = std::function<void(const Observed&)>;
 
-/// Keeps an observer registered for as long as it lives. Movable. After `cancel` or destruction returns, the observer is
-/// not running and will not run again (called from inside that very observer, it only will not run again).
+/// Keeps an observer registered for as long as it lives. Movable. After `cancel` or destruction returns, the observer
+/// is not running and will not run again (called from inside that very observer, it only will not run again).
 class Observation {
  public:
   Observation() = default;
@@ -74,11 +74,11 @@ class Bus {
   [[nodiscard]] Observation observe(std::vector<std::string> types, ObserverFunction observer);
 
   struct Stats {
-    std::uint64_t published = 0;   ///< events newly stored
+    std::uint64_t published = 0;  ///< events newly stored
     std::uint64_t duplicates = 0;
     std::uint64_t conflicts = 0;
-    std::uint64_t failed = 0;      ///< events of calls that threw
-    std::uint64_t observers = 0;   ///< now
+    std::uint64_t failed = 0;     ///< events of calls that threw
+    std::uint64_t observers = 0;  ///< now
     std::uint64_t observer_failures = 0;
   };
   [[nodiscard]] Stats stats() const;

@@ -14,25 +14,25 @@ namespace millrace {
 /// The closed list of what can go wrong. Each has a stable snake_case name (`to_string`), which is what
 /// the HTTP API sends as `code`, what `--json` prints and what the log carries.
 enum class Errc {
-  invalid_argument,    ///< the caller passed something that can never work: a bad name, URL, option, position
-  invalid_event,       ///< the event breaks a CloudEvents rule; the message names the attribute and the rule
-  too_large,           ///< the event or batch exceeds a limit; the message names the limit
-  unknown_stream,      ///< no stream of that name; streams are created on purpose
-  unknown_group,       ///< no group of that name
-  already_exists,      ///< creating something that is there
-  group_mismatch,      ///< a claim names another stream, filter, start or order than the group was created with
-  not_found,           ///< some other object is not there: a key, a dead letter, a file
-  busy,                ///< somebody else holds it: a second daemon on one file, a lock not obtained in time
-  store_full,          ///< below the disk floor or out of space: nothing was written; retry after space was made
-  unavailable,         ///< the store cannot be reached or refused; nothing was written: retry freely
-  outcome_unknown,     ///< it may or may not have been written (a failed fsync, a connection cut): retry with the same id
-  timed_out,           ///< a deadline passed before the answer; nothing is known to be wrong
-  stopped,             ///< the object was told to stop; nothing was done
-  permission_denied,   ///< file or network permissions, or a missing token
-  read_only,           ///< the store was opened for reading, or its file cannot be written
-  corrupt,             ///< the bytes on disk are not what was written, or are not a Millrace store at all
-  unsupported_version, ///< written by a newer Millrace (or needs a newer server); the message says both versions
-  internal,            ///< a bug in Millrace
+  invalid_argument,  ///< the caller passed something that can never work: a bad name, URL, option, position
+  invalid_event,     ///< the event breaks a CloudEvents rule; the message names the attribute and the rule
+  too_large,         ///< the event or batch exceeds a limit; the message names the limit
+  unknown_stream,    ///< no stream of that name; streams are created on purpose
+  unknown_group,     ///< no group of that name
+  already_exists,    ///< creating something that is there
+  group_mismatch,    ///< a claim names another stream, filter, start or order than the group was created with
+  not_found,         ///< some other object is not there: a key, a dead letter, a file
+  busy,              ///< somebody else holds it: a second daemon on one file, a lock not obtained in time
+  store_full,        ///< below the disk floor or out of space: nothing was written; retry after space was made
+  unavailable,       ///< the store cannot be reached or refused; nothing was written: retry freely
+  outcome_unknown,   ///< it may or may not have been written (a failed fsync, a connection cut): retry with the same id
+  timed_out,         ///< a deadline passed before the answer; nothing is known to be wrong
+  stopped,           ///< the object was told to stop; nothing was done
+  permission_denied,    ///< file or network permissions, or a missing token
+  read_only,            ///< the store was opened for reading, or its file cannot be written
+  corrupt,              ///< the bytes on disk are not what was written, or are not a Millrace store at all
+  unsupported_version,  ///< written by a newer Millrace (or needs a newer server); the message says both versions
+  internal,             ///< a bug in Millrace
 };
 
 /// Stable name, e.g. "outcome_unknown".

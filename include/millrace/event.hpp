@@ -34,9 +34,9 @@ struct Event {
   std::string source;  ///< required, URI-reference; (source, id) identifies the event
   std::string type;    ///< required
   std::string subject;
-  std::string time;             ///< RFC 3339, kept exactly as it came
-  std::string datacontenttype;  ///< RFC 2046
-  std::string dataschema;       ///< absolute URI
+  std::string time;                   ///< RFC 3339, kept exactly as it came
+  std::string datacontenttype;        ///< RFC 2046
+  std::string dataschema;             ///< absolute URI
   std::vector<Extension> extensions;  ///< in the order they came; names unique
   std::optional<std::string> data;    ///< opaque bytes; no value = no data at all, which differs from empty data
 
@@ -51,7 +51,8 @@ struct Event {
   bool operator==(const Event&) const = default;
 };
 
-/// Checks every CloudEvents rule on attributes. \throws Error{invalid_event}: object = the attribute, message = the rule.
+/// Checks every CloudEvents rule on attributes. \throws Error{invalid_event}: object = the attribute, message = the
+/// rule.
 void validate(const Event& event);
 
 /// The schema version (`dataversion` extension; absent = 1). \throws Error{invalid_event} unless an integer ≥ 1.

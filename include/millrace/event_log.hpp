@@ -29,7 +29,7 @@ std::string_view to_string(AppendStatus status) noexcept;
 
 struct AppendResult {
   AppendStatus status = AppendStatus::stored;
-  std::optional<Position> position;            ///< absent for a conflict
+  std::optional<Position> position;             ///< absent for a conflict
   Durability durability = Durability::durable;  ///< the level reached, for a duplicate too
 };
 
@@ -44,14 +44,14 @@ struct StoredEvent {
 };
 
 struct ReadQuery {
-  Position after;                       ///< exclusive; Position{} = from the oldest
-  std::size_t limit = 100;              ///< most events to return
-  std::size_t max_bytes = 8 << 20;      ///< stop after this much data (at least one event is returned)
-  std::size_t max_scan = 10'000;        ///< most events to look at; a page may be empty while `next` moves
-  std::vector<std::string> types;       ///< patterns over `type`; empty = all
-  std::vector<std::string> sources;     ///< patterns over `source`; empty = all
-  std::optional<Timestamp> since;       ///< stored at or after
-  std::optional<Timestamp> until;       ///< stored before
+  Position after;                    ///< exclusive; Position{} = from the oldest
+  std::size_t limit = 100;           ///< most events to return
+  std::size_t max_bytes = 8 << 20;   ///< stop after this much data (at least one event is returned)
+  std::size_t max_scan = 10'000;     ///< most events to look at; a page may be empty while `next` moves
+  std::vector<std::string> types;    ///< patterns over `type`; empty = all
+  std::vector<std::string> sources;  ///< patterns over `source`; empty = all
+  std::optional<Timestamp> since;    ///< stored at or after
+  std::optional<Timestamp> until;    ///< stored before
 };
 
 struct Page {
@@ -75,11 +75,11 @@ struct StreamInfo {
 
 /// What to remove. Several limits: whatever any of them asks.
 struct TrimRequest {
-  std::optional<Position> up_to;               ///< inclusive
-  std::optional<std::uint64_t> max_events;     ///< keep at most
-  std::optional<std::uint64_t> max_bytes;      ///< keep at most
+  std::optional<Position> up_to;                ///< inclusive
+  std::optional<std::uint64_t> max_events;      ///< keep at most
+  std::optional<std::uint64_t> max_bytes;       ///< keep at most
   std::optional<std::chrono::seconds> max_age;  ///< remove what was stored longer ago
-  bool force = false;                          ///< also what live groups have not settled
+  bool force = false;                           ///< also what live groups have not settled
 };
 
 struct TrimResult {

@@ -34,11 +34,13 @@ class KeyValue {
                                                      std::optional<Milliseconds> ttl = {}) = 0;
   /// The new version, or nullopt when the key's version is not `expected` (or it is absent).
   virtual std::optional<std::uint64_t> compare_and_swap(std::string_view key, std::uint64_t expected,
-                                                        std::string_view value, std::optional<Milliseconds> ttl = {}) = 0;
+                                                        std::string_view value,
+                                                        std::optional<Milliseconds> ttl = {}) = 0;
   /// True when it was there (and, if given, had that version) and is gone now.
   virtual bool erase(std::string_view key, std::optional<std::uint64_t> expected = {}) = 0;
   /// Entries whose key begins with `prefix` and is greater than `after`, in byte order.
-  virtual std::vector<KeyValueEntry> scan(std::string_view prefix, std::string_view after = {}, std::size_t limit = 100) = 0;
+  virtual std::vector<KeyValueEntry> scan(std::string_view prefix, std::string_view after = {},
+                                          std::size_t limit = 100) = 0;
 };
 
 }  // namespace millrace

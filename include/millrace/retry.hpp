@@ -36,7 +36,9 @@ struct Outcome {
     return {Kind::retry, failure, after, std::move(reason)};
   }
   /// Never again: to the dead letters.
-  static Outcome reject(std::string reason) { return {Kind::reject, FailureClass::handler, std::nullopt, std::move(reason)}; }
+  static Outcome reject(std::string reason) {
+    return {Kind::reject, FailureClass::handler, std::nullopt, std::move(reason)};
+  }
   /// Given back untried, uncharged.
   static Outcome release() { return {Kind::release, FailureClass::handler, std::nullopt, {}}; }
 };
@@ -77,7 +79,7 @@ struct RetryDecision {
   std::string reason;    ///< when dead: "gave up after 5 attempts: <reason>"
 };
 /// \param random uniform in [0, 1); the jitter.
-RetryDecision decide_retry(const RetryPolicy& policy, const Outcome& outcome, const FailureCounts& counts, Timestamp now,
-                           double random);
+RetryDecision decide_retry(const RetryPolicy& policy, const Outcome& outcome, const FailureCounts& counts,
+                           Timestamp now, double random);
 
 }  // namespace millrace

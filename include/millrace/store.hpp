@@ -41,7 +41,7 @@ struct StoreOptions {
 
 /// What a backend promises; the same table is docs/stores.md.
 struct Capabilities {
-  std::string name;              ///< "memory", "sqlite"
+  std::string name;  ///< "memory", "sqlite"
   Durability strongest = Durability::durable;
   bool shared_between_processes = false;
   bool fences_late_settles = true;

@@ -28,16 +28,16 @@ struct SubscriptionOptions {
   GroupName group;
   StreamName stream = kDefaultStream;
   std::vector<std::string> types = {};  ///< patterns; empty = all
-  Start start = Start::end();       ///< where the group begins when this creates it
+  Start start = Start::end();           ///< where the group begins when this creates it
   OrderRule order = {};
   GroupSettings settings = {};
-  std::string consumer = {};        ///< empty = "<host>-<pid>"
+  std::string consumer = {};  ///< empty = "<host>-<pid>"
 
-  std::size_t batch = 100;          ///< most events per claim, 1 … 10'000. More saves commits, less spreads work
-  std::size_t concurrency = 1;      ///< handlers at once, 1 … 1'000
-  Milliseconds timeout{30'000};     ///< per delivery; passing it is a transient failure; its late answer is ignored
-  Milliseconds lease{3'000};        ///< of the session: how soon others take over after a crash; renewed at a third
-  void validate() const;            ///< \throws Error{invalid_argument} naming field and value
+  std::size_t batch = 100;       ///< most events per claim, 1 … 10'000. More saves commits, less spreads work
+  std::size_t concurrency = 1;   ///< handlers at once, 1 … 1'000
+  Milliseconds timeout{30'000};  ///< per delivery; passing it is a transient failure; its late answer is ignored
+  Milliseconds lease{3'000};     ///< of the session: how soon others take over after a crash; renewed at a third
+  void validate() const;         ///< \throws Error{invalid_argument} naming field and value
 };
 
 /// Runs from construction until `stop`. Thread-safe.
@@ -54,7 +54,7 @@ class Subscription {
   /// True when nothing had to be released. Idempotent.
   bool stop(Milliseconds grace = Milliseconds{10'000});
 
-  void pause();   ///< this consumer only: claims nothing more until resume; what runs is finished
+  void pause();  ///< this consumer only: claims nothing more until resume; what runs is finished
   void resume();
   /// Waits until the group has nothing ahead, in flight or waiting, or `timeout` passed. True when drained.
   bool drain(Milliseconds timeout);
@@ -66,7 +66,7 @@ class Subscription {
     std::uint64_t rejected = 0;
     std::uint64_t released = 0;
     std::uint64_t timed_out = 0;
-    std::uint64_t stale = 0;      ///< answers that came too late
+    std::uint64_t stale = 0;  ///< answers that came too late
     std::uint64_t store_errors = 0;
   };
   [[nodiscard]] Stats stats() const;

@@ -43,7 +43,7 @@ struct Position {
 template <class Tag>
 class Name {
  public:
-  Name(std::string_view text) : text_(checked(text)) {}           // NOLINT(google-explicit-constructor)
+  Name(std::string_view text) : text_(checked(text)) {}            // NOLINT(google-explicit-constructor)
   Name(const std::string& text) : Name(std::string_view(text)) {}  // NOLINT(google-explicit-constructor)
   Name(const char* text) : Name(std::string_view(text)) {}         // NOLINT(google-explicit-constructor)
 
@@ -84,5 +84,7 @@ struct std::hash<millrace::Position> {
 };
 template <class Tag>
 struct std::hash<millrace::Name<Tag>> {
-  std::size_t operator()(const millrace::Name<Tag>& name) const noexcept { return std::hash<std::string>{}(name.str()); }
+  std::size_t operator()(const millrace::Name<Tag>& name) const noexcept {
+    return std::hash<std::string>{}(name.str());
+  }
 };

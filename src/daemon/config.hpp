@@ -36,8 +36,8 @@ struct Config {
     std::string url;  ///< empty: StoreOptions::from_env()
   } store;
   struct Delivery {
-    GroupSettings group;                        ///< what a group made by a claim is recorded with
-    Milliseconds lease{30'000};                 ///< of a claim that names none
+    GroupSettings group;                          ///< what a group made by a claim is recorded with
+    Milliseconds lease{30'000};                   ///< of a claim that names none
     std::chrono::seconds expires{7 * 24 * 3600};  ///< of a group made by a claim
   } delivery;
   struct Log {
@@ -49,8 +49,8 @@ struct Config {
 /// One key: how it is called, what it means, how to read and print it.
 struct Descriptor {
   std::string section, key;
-  std::string help;      ///< one sentence, with unit and range
-  std::string example;   ///< as in TOML
+  std::string help;     ///< one sentence, with unit and range
+  std::string example;  ///< as in TOML
   bool secret = false;
   std::function<void(Config&, const std::string&)> set;  ///< \throws Error{invalid_argument} naming key and value
   std::function<std::string(const Config&)> get;         ///< as TOML; a secret prints as "***" when set
@@ -63,10 +63,9 @@ struct LoadedConfig {
   std::map<std::string, Origin> origins;  ///< "server.listen" → where it came from
   std::optional<std::string> file;
 };
-/// \param file  --config, else MILLRACE_CONFIG, else `${XDG_CONFIG_HOME:-~/.config}/millrace/millrace.toml` if it exists.
-/// \param flags "server.listen" → text.
-/// \throws Error{invalid_argument} that names the key (and the nearest known one), the file and the line;
-/// {not_found} for a named file that is not there.
+/// \param file  --config, else MILLRACE_CONFIG, else `${XDG_CONFIG_HOME:-~/.config}/millrace/millrace.toml` if it
+/// exists. \param flags "server.listen" → text. \throws Error{invalid_argument} that names the key (and the nearest
+/// known one), the file and the line; {not_found} for a named file that is not there.
 LoadedConfig load_config(const std::optional<std::string>& file, const std::map<std::string, std::string>& flags);
 
 }  // namespace millrace::daemon

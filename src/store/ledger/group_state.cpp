@@ -24,11 +24,20 @@ KeyHash hash_key(const std::optional<std::string>& key) {
 
 void GroupState::unplace(Ordinal ordinal, Item& item) {
   switch (item.place) {
-    case Item::Place::none: return;
-    case Item::Place::ready: ready_.erase(ordinal); break;
-    case Item::Place::due: due_.erase({item.due, ordinal}); break;
-    case Item::Place::suspect: suspects_.erase(ordinal); break;
-    case Item::Place::parked: --parked_; break;
+    case Item::Place::none:
+      return;
+    case Item::Place::ready:
+      ready_.erase(ordinal);
+      break;
+    case Item::Place::due:
+      due_.erase({item.due, ordinal});
+      break;
+    case Item::Place::suspect:
+      suspects_.erase(ordinal);
+      break;
+    case Item::Place::parked:
+      --parked_;
+      break;
   }
   item.place = Item::Place::none;
 }
@@ -250,8 +259,8 @@ void GroupState::take_fresh(std::uint64_t claim_id, Claim& claim, const ClaimReq
       continue;
     }
     const auto busy = candidate->key == 0 ? keys_.end() : keys_.find(candidate->key);
-    const bool park = busy != keys_.end() &&
-                      !(busy->second.claim == claim_id && busy->second.claimed == busy->second.open.size());
+    const bool park =
+        busy != keys_.end() && !(busy->second.claim == claim_id && busy->second.claimed == busy->second.open.size());
     if (park && parked_ >= settings_.max_parked) break;  // the cursor stays before it
     cursor = ordinal;
     Item& item = items_.emplace_hint(items_.end(), ordinal, Item{})->second;
@@ -395,7 +404,8 @@ bool GroupState::settle(Timestamp now, const Lease& lease, const Outcome& outcom
                         const SessionEnd& session_end) {
   expire(now, session_end);
   const auto it = items_.find(lease.position.low);
-  if (lease.position.high != 0 || lease.claim == 0 || it == items_.end() || it->second.claim != lease.claim) return false;
+  if (lease.position.high != 0 || lease.claim == 0 || it == items_.end() || it->second.claim != lease.claim)
+    return false;
   const Ordinal ordinal = it->first;
   Item& item = it->second;
   if (later_than_open_one(ordinal, item)) return false;
@@ -411,7 +421,8 @@ bool GroupState::settle(Timestamp now, const Lease& lease, const Outcome& outcom
       give_back(ordinal, item);
       withdraw_later(ordinal, item.key, lease.claim);
       return true;
-    case Outcome::Kind::retry: break;
+    case Outcome::Kind::retry:
+      break;
   }
   ++item.failures;
   if (outcome.failure == FailureClass::handler) ++item.handler_failures;
@@ -419,8 +430,9 @@ bool GroupState::settle(Timestamp now, const Lease& lease, const Outcome& outcom
   item.last_error = outcome.reason;
   ++progress_.counters.failures;
   changes_.progress = true;
-  const RetryDecision decision = decide_retry(
-      settings_.retry, outcome, {item.failures, item.handler_failures, item.crashes, item.first_failure_at}, now, random);
+  const RetryDecision decision =
+      decide_retry(settings_.retry, outcome,
+                   {item.failures, item.handler_failures, item.crashes, item.first_failure_at}, now, random);
   if (decision.dead) return bury(ordinal, decision.reason);
   item.suspect = false;  // it answered
   item.due = now + decision.wait;
@@ -432,7 +444,8 @@ bool GroupState::settle(Timestamp now, const Lease& lease, const Outcome& outcom
 bool GroupState::extend(Timestamp now, const Lease& lease, Milliseconds by, const SessionEnd& session_end) {
   expire(now, session_end);
   const auto it = items_.find(lease.position.low);
-  if (lease.position.high != 0 || lease.claim == 0 || it == items_.end() || it->second.claim != lease.claim) return false;
+  if (lease.position.high != 0 || lease.claim == 0 || it == items_.end() || it->second.claim != lease.claim)
+    return false;
   Claim& claim = claims_.at(lease.claim);
   if (claim.session == 0) {
     claim.lease = by;
@@ -611,6 +624,8 @@ std::string GroupState::stalled() const {
   return "max_parked: " + std::to_string(parked_) + " events wait behind busy keys";
 }
 
-Changes GroupState::take_changes() { return std::exchange(changes_, {}); }
+Changes GroupState::take_changes() {
+  return std::exchange(changes_, {});
+}
 
 }  // namespace millrace::ledger

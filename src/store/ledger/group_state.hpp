@@ -46,15 +46,15 @@ class FreshEvents {
 /// An open event: handed out or set aside, not settled.
 struct Item {
   KeyHash key = 0;
-  std::uint64_t claim = 0;       ///< 0 = not claimed
-  Timestamp due{};               ///< when unclaimed: not before
-  bool suspect = false;          ///< its last claim's lease ran out: handed out alone
-  bool redriven = false;         ///< its bytes stand in the dead letters, maybe no longer in the log
-  std::uint32_t attempts = 0;    ///< hand-outs not released
+  std::uint64_t claim = 0;     ///< 0 = not claimed
+  Timestamp due{};             ///< when unclaimed: not before
+  bool suspect = false;        ///< its last claim's lease ran out: handed out alone
+  bool redriven = false;       ///< its bytes stand in the dead letters, maybe no longer in the log
+  std::uint32_t attempts = 0;  ///< hand-outs not released
   std::uint32_t handler_failures = 0;
   std::uint32_t failures = 0;
   std::uint32_t crashes = 0;
-  std::size_t bytes = 0;         ///< of the event, for the byte limit of a claim
+  std::size_t bytes = 0;  ///< of the event, for the byte limit of a claim
   std::optional<Timestamp> first_failure_at;
   std::string last_error;
 
@@ -72,12 +72,12 @@ struct Item {
 
 struct Claim {
   std::string consumer;
-  SessionId session = 0;         ///< 0 = has a lease of its own
-  Timestamp lease_until{};       ///< of a lease of its own
-  Milliseconds lease{0};         ///< of a lease of its own
+  SessionId session = 0;    ///< 0 = has a lease of its own
+  Timestamp lease_until{};  ///< of a lease of its own
+  Milliseconds lease{0};    ///< of a lease of its own
   Timestamp claimed_at{};
-  bool alone = false;            ///< one event, to a consumer that held and got nothing else meanwhile
-  RangeSet open;                 ///< events of it that are not settled
+  bool alone = false;  ///< one event, to a consumer that held and got nothing else meanwhile
+  RangeSet open;       ///< events of it that are not settled
 };
 
 struct Counters {
@@ -110,11 +110,13 @@ struct Changes {
     Item item;  ///< as it was when it died
     std::string reason;
   };
-  std::vector<Dead> dead;             ///< copy the event into the dead letters (or refresh the row, when redriven)
+  std::vector<Dead> dead;              ///< copy the event into the dead letters (or refresh the row, when redriven)
   std::vector<Ordinal> redriven_done;  ///< redriven events that were settled: drop their hidden dead-letter row
-  bool wake = false;                  ///< something became claimable that was not
+  bool wake = false;                   ///< something became claimable that was not
 
-  [[nodiscard]] bool empty() const { return !progress && claims.empty() && items.empty() && dead.empty() && redriven_done.empty(); }
+  [[nodiscard]] bool empty() const {
+    return !progress && claims.empty() && items.empty() && dead.empty() && redriven_done.empty();
+  }
 };
 
 /// Tells when a session ends: nullopt = it is gone (closed or unknown), a past time = expired.
@@ -158,7 +160,7 @@ class GroupState {
   void renew_leases(Timestamp now);
 
   /// Settles an open event for another reason. False when it is not open.
-  bool settle_expired(Ordinal ordinal);                  ///< `expirytime` passed while it waited
+  bool settle_expired(Ordinal ordinal);  ///< `expirytime` passed while it waited
   bool skip(Ordinal ordinal);
   bool bury(Ordinal ordinal, const std::string& reason);  ///< dead, though nobody failed it ("event_lost: …")
   /// A dead letter is open again, with fresh counters, due at once. False when that event is open already.
@@ -196,7 +198,7 @@ class GroupState {
   struct Key {
     std::vector<Ordinal> open;  ///< ascending
     std::size_t claimed = 0;
-    std::uint64_t claim = 0;    ///< that holds the claimed ones
+    std::uint64_t claim = 0;  ///< that holds the claimed ones
   };
   using Items = std::map<Ordinal, Item>;
 
@@ -207,10 +209,10 @@ class GroupState {
   void unplace(Ordinal ordinal, Item& item);
   void note(Ordinal ordinal, Item& item);
   void give(Ordinal ordinal, Item& item, std::uint64_t claim_id, Claim& claim, HandOut& out, bool fresh);
-  void give_parked_followers(KeyHash key, Timestamp now, std::uint64_t claim_id, Claim& claim, const ClaimRequest& request,
-                             std::size_t& bytes, HandOut& out);
-  void take_fresh(std::uint64_t claim_id, Claim& claim, const ClaimRequest& request, FreshEvents& fresh, std::size_t bytes,
-                  HandOut& out);
+  void give_parked_followers(KeyHash key, Timestamp now, std::uint64_t claim_id, Claim& claim,
+                             const ClaimRequest& request, std::size_t& bytes, HandOut& out);
+  void take_fresh(std::uint64_t claim_id, Claim& claim, const ClaimRequest& request, FreshEvents& fresh,
+                  std::size_t bytes, HandOut& out);
   void open_claim(std::uint64_t claim_id, Claim claim);
   void unclaim(Ordinal ordinal, Item& item);
   void give_back(Ordinal ordinal, Item& item);

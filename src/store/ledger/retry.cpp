@@ -14,10 +14,14 @@ std::string_view to_string(FailureClass failure) noexcept {
 
 std::string_view to_string(Outcome::Kind kind) noexcept {
   switch (kind) {
-    case Outcome::Kind::ack: return "ack";
-    case Outcome::Kind::retry: return "retry";
-    case Outcome::Kind::reject: return "reject";
-    case Outcome::Kind::release: return "release";
+    case Outcome::Kind::ack:
+      return "ack";
+    case Outcome::Kind::retry:
+      return "retry";
+    case Outcome::Kind::reject:
+      return "reject";
+    case Outcome::Kind::release:
+      return "release";
   }
   return "?";
 }
@@ -25,9 +29,7 @@ std::string_view to_string(Outcome::Kind kind) noexcept {
 namespace {
 
 void check_backoff(const char* field, const Backoff& backoff) {
-  const auto fail = [&](const std::string& what) {
-    throw Error(Errc::invalid_argument, "retry policy", field, what);
-  };
+  const auto fail = [&](const std::string& what) { throw Error(Errc::invalid_argument, "retry policy", field, what); };
   if (backoff.first < Milliseconds{1}) fail("first is " + std::to_string(backoff.first.count()) + " ms; at least 1 ms");
   if (backoff.max < backoff.first) {
     fail("max is " + std::to_string(backoff.max.count()) + " ms, less than first, " +
@@ -62,8 +64,8 @@ bool RetryPolicy::operator==(const RetryPolicy& other) const {
          max_age == other.max_age && max_attempts == other.max_attempts && max_crashes == other.max_crashes;
 }
 
-RetryDecision decide_retry(const RetryPolicy& policy, const Outcome& outcome, const FailureCounts& counts, Timestamp now,
-                           double random) {
+RetryDecision decide_retry(const RetryPolicy& policy, const Outcome& outcome, const FailureCounts& counts,
+                           Timestamp now, double random) {
   RetryDecision decision;
   const bool transient = outcome.failure == FailureClass::transient;
   const Timestamp give_up = counts.first_failure_at.value_or(now) + policy.max_age;
@@ -83,7 +85,8 @@ RetryDecision decide_retry(const RetryPolicy& policy, const Outcome& outcome, co
   }
   const Milliseconds longest = transient ? ceiling(policy.transient_backoff, std::max(counts.failures, 1U))
                                          : ceiling(policy.handler_backoff, std::max(counts.handler_failures, 1U));
-  decision.wait = Milliseconds{static_cast<Milliseconds::rep>(std::floor(random * static_cast<double>(longest.count() + 1)))};
+  decision.wait =
+      Milliseconds{static_cast<Milliseconds::rep>(std::floor(random * static_cast<double>(longest.count() + 1)))};
   // A transient failure gets its last try when max_age is up, not one backoff later.
   if (transient && now + decision.wait > give_up) {
     decision.wait = std::chrono::ceil<Milliseconds>(give_up - now);
