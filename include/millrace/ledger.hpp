@@ -12,11 +12,12 @@
 ///        └──redrive── dead ◀┼── reject
 ///                           └── lease ran out: every event of the claim becomes *suspect* and is handed out alone,
 ///                               one per claim, to a consumer that holds nothing else. A claim over one event, held by
-///                               a consumer that held nothing else, charges that event a crash; any other charges nobody.
+///                               a consumer that held nothing else, charges that event a crash; any other charges
+///                               nobody.
 ///
-/// Order: with an order rule other than `none`, an event is handed out only when no earlier event of its key is claimed,
-/// waiting or parked in the group, whichever process asks. A claim may hold several events of one key, in position order;
-/// settling a later one before an earlier one of the same claim is stale.
+/// Order: with an order rule other than `none`, an event is handed out only when no earlier event of its key is
+/// claimed, waiting or parked in the group, whichever process asks. A claim may hold several events of one key, in
+/// position order; settling a later one in an earlier call than an earlier one of the same claim is stale.
 
 #include <cstdint>
 #include <memory>
@@ -71,19 +72,19 @@ struct OrderRule {
 /// What may change during a group's life.
 struct GroupSettings {
   RetryPolicy retry;
-  std::uint64_t max_parked = 10'000;              ///< events waiting behind busy keys before claiming stops
-  std::optional<std::chrono::seconds> expires;    ///< unseen for so long = no longer live, may be removed; absent = never
+  std::uint64_t max_parked = 10'000;            ///< events waiting behind busy keys before claiming stops
+  std::optional<std::chrono::seconds> expires;  ///< unseen for so long = no longer live, may be removed; absent = never
   void validate() const;
   bool operator==(const GroupSettings&) const = default;
 };
 
 /// Identity of a group, or the part of it a caller names. Recorded at creation, changed only by `alter_group`.
 struct GroupSpec {
-  std::optional<StreamName> stream;             ///< required to create
-  std::optional<Start> start;                   ///< required to create
+  std::optional<StreamName> stream;               ///< required to create
+  std::optional<Start> start;                     ///< required to create
   std::optional<std::vector<std::string>> types;  ///< patterns; absent at creation = all
-  std::optional<OrderRule> order;               ///< absent at creation = by_key
-  std::optional<GroupSettings> settings;        ///< absent at creation = defaults; given later = replaces
+  std::optional<OrderRule> order;                 ///< absent at creation = by_key
+  std::optional<GroupSettings> settings;          ///< absent at creation = defaults; given later = replaces
 };
 
 struct Lag {
@@ -102,19 +103,19 @@ struct GroupInfo {
   GroupSettings settings;
   bool paused = false;
   Timestamp created_at;
-  Timestamp last_seen;    ///< a claim, settle or session of it
-  Position cursor;        ///< everything up to here has been handed out, filtered out or set aside
+  Timestamp last_seen;  ///< a claim, settle or session of it
+  Position cursor;      ///< everything up to here has been handed out, filtered out or set aside
   Lag lag;
-  std::uint64_t parked = 0;      ///< part of lag.waiting: behind busy keys
-  std::uint64_t suspects = 0;    ///< part of lag.waiting
-  std::uint64_t dead = 0;        ///< dead letters now
-  std::uint64_t processed = 0;   ///< acks ever
-  std::uint64_t failures = 0;    ///< retries ever charged
-  std::uint64_t crashes = 0;     ///< crashes ever charged
-  std::uint64_t rejected = 0;    ///< ever moved to the dead letters
-  std::uint64_t expired = 0;     ///< settled because `expirytime` had passed
-  std::uint64_t skipped = 0;     ///< settled by `skip` or passed over by `seek`
-  std::string stalled;           ///< why nothing is handed out though events wait ("max_parked …"); empty = it is not
+  std::uint64_t parked = 0;     ///< part of lag.waiting: behind busy keys
+  std::uint64_t suspects = 0;   ///< part of lag.waiting
+  std::uint64_t dead = 0;       ///< dead letters now
+  std::uint64_t processed = 0;  ///< acks ever
+  std::uint64_t failures = 0;   ///< retries ever charged
+  std::uint64_t crashes = 0;    ///< crashes ever charged
+  std::uint64_t rejected = 0;   ///< ever moved to the dead letters
+  std::uint64_t expired = 0;    ///< settled because `expirytime` had passed
+  std::uint64_t skipped = 0;    ///< settled by `skip` or passed over by `seek`
+  std::string stalled;          ///< why nothing is handed out though events wait ("max_parked …"); empty = it is not
   std::vector<std::string> consumers;  ///< that hold a claim or session now
 };
 
@@ -132,10 +133,10 @@ struct Lease {
 struct Delivery {
   Lease lease;
   Position position;
-  std::uint32_t attempt = 1;   ///< 1 + earlier hand-outs that were neither released nor settled
+  std::uint32_t attempt = 1;  ///< 1 + earlier hand-outs that were neither released nor settled
   std::uint32_t failures = 0;
   std::uint32_t crashes = 0;
-  Timestamp lease_until;       ///< on the store's clock, when handed out
+  Timestamp lease_until;  ///< on the store's clock, when handed out
   Event event;
 };
 
@@ -143,8 +144,8 @@ struct Delivery {
 using SessionId = std::uint64_t;
 
 struct ClaimRequest {
-  std::string consumer;        ///< who asks; shown by `pending`; not empty, at most 256 bytes
-  std::size_t max = 100;       ///< most deliveries
+  std::string consumer;             ///< who asks; shown by `pending`; not empty, at most 256 bytes
+  std::size_t max = 100;            ///< most deliveries
   std::size_t max_bytes = 8 << 20;  ///< most event data (at least one event)
   /// What keeps the claim: a session, or a lease of its own.
   std::variant<SessionId, Milliseconds> hold = Milliseconds{30'000};
@@ -180,10 +181,10 @@ std::string_view to_string(PendingEvent::State state) noexcept;
 
 struct DeadLetter {
   Position position;
-  Event event;            ///< a copy: it outlives trimming
+  Event event;  ///< a copy: it outlives trimming
   Timestamp stored_at;
   Timestamp died_at;
-  std::string reason;     ///< why it died: "rejected: …", "gave up after 5 attempts: …", "crashed its consumer 3 times"
+  std::string reason;  ///< why it died: "rejected: …", "gave up after 5 attempts: …", "crashed its consumer 3 times"
   std::uint32_t attempts = 0;
   std::uint32_t failures = 0;
   std::uint32_t crashes = 0;
@@ -192,20 +193,21 @@ struct DeadLetter {
 /// Which dead letters.
 struct DeadLetterQuery {
   Position after;
-  std::size_t limit = 100;                      ///< of a listing; redrive and purge take all that match
-  std::vector<Position> positions;              ///< empty = any
-  std::vector<std::string> types;               ///< patterns; empty = any
+  std::size_t limit = 100;          ///< of a listing; redrive and purge take all that match
+  std::vector<Position> positions;  ///< empty = any
+  std::vector<std::string> types;   ///< patterns; empty = any
   std::optional<std::string> reason_contains;
 };
 
 /// A purposeful change of a group.
 struct GroupChange {
-  std::optional<bool> paused;        ///< claims answer nothing while paused; settling goes on
-  std::optional<Start> seek;         ///< cursor there; everything unsettled is forgotten, every lease is stale
-  std::optional<Position> skip;      ///< settles this one unsettled event, counted as skipped; its lease is stale
+  std::optional<bool> paused;    ///< claims answer nothing while paused; settling goes on
+  std::optional<Start> seek;     ///< cursor there; every lease is stale, everything unsettled is forgotten
+                                 ///< except redriven events: somebody asked for those by name, they stay open
+  std::optional<Position> skip;  ///< settles this one unsettled event, counted as skipped; its lease is stale
   std::optional<GroupSettings> settings;
   std::optional<std::vector<std::string>> types;
-  std::optional<OrderRule> order;    ///< only while nothing is unsettled: else Error{busy}
+  std::optional<OrderRule> order;  ///< only while nothing is unsettled: else Error{busy}
 };
 
 /// Thread-safe. All calls block until done and throw `Error`.
@@ -233,13 +235,15 @@ class Ledger {
   /// \throws Error{unknown_group | timed_out (session expired)}
   virtual ClaimAnswer claim(const GroupName& group, const ClaimRequest& request) = 0;
 
-  /// Settles each lease, durably. Returns the indexes that were stale (not held any more, or out of order): for those
-  /// nothing was changed.
+  /// Settles each lease, durably. One call is one step: the settlements are taken in the order of their positions,
+  /// however they are listed, so that several events of a key can be settled in one call. Returns the indexes,
+  /// ascending and as listed, that were stale (not held any more, or out of order): for those nothing was changed.
   virtual std::vector<std::size_t> settle(const GroupName& group, std::span<const Settlement> settlements) = 0;
 
   /// Moves the end of claims with a lease of their own to now + `lease`. One lease extends its whole claim.
   /// Returns the indexes that were stale.
-  virtual std::vector<std::size_t> extend(const GroupName& group, std::span<const Lease> leases, Milliseconds lease) = 0;
+  virtual std::vector<std::size_t> extend(const GroupName& group, std::span<const Lease> leases,
+                                          Milliseconds lease) = 0;
 
   virtual std::vector<PendingEvent> pending(const GroupName& group, Position after, std::size_t limit) = 0;
 

@@ -2,6 +2,7 @@
 #include "store/common.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/time.hpp"
 #include "millrace/pattern.hpp"
@@ -97,6 +98,16 @@ void check_group(const GroupName& group, const GroupSpec& spec, const GroupIdent
     mismatch(group, "order", recorded.order.to_string(), spec.order->to_string());
   }
   if (spec.settings) spec.settings->validate();
+}
+
+std::vector<std::size_t> settling_order(std::span<const Settlement> settlements) {
+  std::vector<std::size_t> order(settlements.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  const auto earlier = [&](std::size_t a, std::size_t b) {
+    return settlements[a].lease.position < settlements[b].lease.position;
+  };
+  if (!std::is_sorted(order.begin(), order.end(), earlier)) std::stable_sort(order.begin(), order.end(), earlier);
+  return order;
 }
 
 void check_types(const std::vector<std::string>& patterns) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,6 +47,9 @@ GroupIdentity new_group(const GroupName& group, const GroupSpec& spec);
 /// \throws Error{group_mismatch}, object = "stream", "start", "types" or "order", when `spec` names another one.
 /// Settings may differ: they are replaced. {invalid_argument} when they are bad.
 void check_group(const GroupName& group, const GroupSpec& spec, const GroupIdentity& recorded);
+
+/// In which order the settlements of one call are taken: by position, those of one position as they were given.
+std::vector<std::size_t> settling_order(std::span<const Settlement> settlements);
 
 /// \throws Error{invalid_argument}
 void check_types(const std::vector<std::string>& patterns);

@@ -70,6 +70,25 @@ void check_order_between_consumers(Subject& subject) {
   subject.append({keyed, same});
   require_equal(ledger.claim("partition", claim_by("one", 1)).deliveries.size(), 1U, "first of the partition");
   require(ledger.claim("partition", claim_by("two", 1)).deliveries.empty(), "partitionkey goes before subject");
+
+  // One call is one step: taken by position, told by index.
+  ledger.ensure_group("step", {.stream = StreamName(kDefaultStream), .start = Start::end()});
+  append_keys(subject, {"a", "b", "a", "", "a"}, "s");
+  const auto held = ledger.claim("step", claim_by("one", 3)).deliveries;
+  require(ids(held) == "s0 s1 s2" && ids(ledger.claim("step", claim_by("one")).deliveries) == "s3",
+          "claimed, to be settled in one call: " + ids(held));
+  const Settlement nonsense{Lease{held[0].lease.claim, Position{1'000'000}}, Outcome::ack()};
+  const std::vector<Settlement> backwards{
+      {held[2].lease, Outcome::ack()}, nonsense, {held[0].lease, Outcome::ack()}, nonsense};
+  require_equal(ledger.settle("step", backwards), std::vector<std::size_t>{1, 3},
+                "stale of a later and an earlier event of one key, settled in one call");
+  require_equal(ledger.group("step").processed, 2U, "events settled in one call");
+  append_keys(subject, {"a"}, "t");
+  const auto follow = ledger.claim("step", claim_by("one")).deliveries;
+  require(ids(follow) == "s4 t0", "their key goes on: " + ids(follow));
+  const std::vector<Settlement> given_back{{follow[1].lease, Outcome::ack()}, {follow[0].lease, Outcome::retry("no")}};
+  require_equal(ledger.settle("step", given_back), std::vector<std::size_t>{0},
+                "stale of an event behind one that is given back in the same call");
 }
 
 void check_innocent_neighbours(Subject& subject) {

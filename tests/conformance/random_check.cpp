@@ -125,12 +125,17 @@ class Walk {
       if (of == &group) settlements.push_back({lease, outcome()});
       if (chance(0.05)) settlements.push_back({Lease{lease.claim + 1'000'000, lease.position}, Outcome::ack()});
     }
+    std::vector<std::size_t> order(settlements.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return settlements[a].lease.position < settlements[b].lease.position;
+    });
     std::vector<std::size_t> expected;
-    for (std::size_t i = 0; i < settlements.size(); ++i) {
+    for (const std::size_t i : order) {
       if (group.settled(settlements[i].lease, settlements[i].outcome)) expected.push_back(i);
     }
-    auto stale = subject_.ledger().settle(group.name(), settlements);
-    std::sort(stale.begin(), stale.end());
+    std::sort(expected.begin(), expected.end());
+    const auto stale = subject_.ledger().settle(group.name(), settlements);
     require(stale == expected, "group " + group.name().str() + ": settle tells exactly the stale leases: " +
                                    std::to_string(stale.size()) + " instead of " + std::to_string(expected.size()));
   }

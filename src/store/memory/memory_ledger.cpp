@@ -182,7 +182,7 @@ std::vector<std::size_t> MemoryLedger::settle(const GroupName& name, std::span<c
   group.last_seen = now;
   std::vector<std::size_t> stale;
   const auto end = session_end();
-  for (std::size_t i = 0; i < settlements.size(); ++i) {
+  for (const std::size_t i : settling_order(settlements)) {
     if (group.state.settle(now, settlements[i].lease, settlements[i].outcome, random_unit(), end)) {
       ++shared_.settled_total;
     } else {
@@ -190,6 +190,7 @@ std::vector<std::size_t> MemoryLedger::settle(const GroupName& name, std::span<c
     }
   }
   apply(group, now);
+  std::sort(stale.begin(), stale.end());
   return stale;
 }
 

@@ -256,12 +256,13 @@ std::vector<std::size_t> SqliteLedger::settle(const GroupName& name, std::span<c
     state.touch(group, true);
     const auto session_end = state.session_end();
     std::vector<std::size_t> stale;
-    for (std::size_t i = 0; i < settlements.size(); ++i) {
+    for (const std::size_t i : settling_order(settlements)) {
       const Settlement& settlement = settlements[i];
       if (!group.state.settle(state.now(), settlement.lease, settlement.outcome, random_unit(), session_end)) {
         stale.push_back(i);
       }
     }
+    std::sort(stale.begin(), stale.end());
     return stale;
   });
 }
