@@ -95,6 +95,8 @@ void GroupModel::appended(Position position, const Event& event) {
 bool GroupModel::earlier_unsettled(Position position, std::uint64_t but_in_claim) const {
   const Fate& fate = fates_.at(position);
   return std::any_of(fates_.begin(), fates_.find(position), [&](const auto& entry) {
+    // A redriven event does not wait for what a seek back put ahead of the cursor: somebody asked for it by name.
+    if (fate.redriven && !entry.second.open) return false;
     return !entry.second.settled && same_key(entry.second, fate) &&
            (but_in_claim == 0 || entry.second.claim != but_in_claim);
   });

@@ -259,8 +259,10 @@ void GroupState::take_fresh(std::uint64_t claim_id, Claim& claim, const ClaimReq
       continue;
     }
     const auto busy = candidate->key == 0 ? keys_.end() : keys_.find(candidate->key);
+    // What this very claim holds of the key goes before it, unless a redriven event stands after it.
     const bool park =
-        busy != keys_.end() && !(busy->second.claim == claim_id && busy->second.claimed == busy->second.open.size());
+        busy != keys_.end() && !(busy->second.claim == claim_id && busy->second.claimed == busy->second.open.size() &&
+                                 busy->second.open.back() < ordinal);
     if (park && parked_ >= settings_.max_parked) break;  // the cursor stays before it
     cursor = ordinal;
     Item& item = items_.emplace_hint(items_.end(), ordinal, Item{})->second;
@@ -269,6 +271,7 @@ void GroupState::take_fresh(std::uint64_t claim_id, Claim& claim, const ClaimReq
     add_to_key(ordinal, item.key);
     if (park) {
       place(ordinal, item);
+      refresh_head(item.key);  // a redriven event that stood first stands behind it now
       note(ordinal, item);
     } else {
       bytes += candidate->bytes;

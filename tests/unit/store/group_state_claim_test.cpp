@@ -198,5 +198,21 @@ TEST_P(GroupStateClaim, ForgetsWhatTheLogLost) {
   EXPECT_EQ(claim("three"), "4") << "its key is free";
 }
 
+TEST_P(GroupStateClaim, ARedrivenEventAndAnEarlierOneOfItsKeyThatASeekBroughtBackAreNeverOutTogether) {
+  log("aa");
+  EXPECT_EQ(claim("one"), "1 2");
+  EXPECT_TRUE(ack(1, 1));
+  EXPECT_TRUE(settle(1, 2, Outcome::reject("no")));
+  act([](GroupState& state) { state.seek(0, 0); });
+  EXPECT_TRUE(act([](GroupState& state) { return state.redrive(2, {key_hash("a"), 10}); }));
+  EXPECT_EQ(claim("one"), "2") << "asked for by name; 1 is met behind it and waits for it";
+  EXPECT_TRUE(retry_in(2, 2, Milliseconds{1000}));
+  EXPECT_EQ(claim("two", 100, Milliseconds{5000}), "1");
+  pass(Milliseconds{1000});
+  EXPECT_EQ(claim("three"), "") << "2 is due, and must not overtake 1";
+  EXPECT_TRUE(ack(3, 1));
+  EXPECT_EQ(claim("three"), "2");
+}
+
 }  // namespace
 }  // namespace millrace::ledger
