@@ -78,6 +78,10 @@ void Checkpointer::checkpoint(std::uint64_t wal_bytes) {
     connection_->execute("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0");
   }
   move_log(*connection_);
+  {
+    const std::lock_guard lock(mutex_);
+    wal_bytes = wal_bytes_;  // it grew while that took its time
+  }
   if (wal_bytes < kPauseBytes) return;
   const Writer::Pause pause(writer_);
   move_log(*connection_);

@@ -14,6 +14,7 @@ namespace {
 constexpr std::size_t kScanBudget = 10'000;
 /// Beyond what the claim may hand out: parked events pass by, too.
 constexpr std::size_t kBytesBeyond = 1 << 20;
+constexpr std::size_t kMostStandings = 10'000;
 
 }  // namespace
 
@@ -60,6 +61,8 @@ ReadAhead ReadAheads::read(const GroupName& group, const ClaimRequest& request) 
 
 void ReadAheads::note(const Group& group, std::int64_t stream_id) {
   const std::lock_guard lock(mutex_);
+  // Groups come and go; whoever is forgotten here reads the next claim on the writer thread, once.
+  if (groups_.size() >= kMostStandings && !groups_.contains(group.name.str())) groups_.clear();
   groups_[group.name.str()] = {group.judgement, stream_id, group.state.progress().cursor};
 }
 

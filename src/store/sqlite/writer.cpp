@@ -129,13 +129,14 @@ void Writer::stop() {
 }
 
 void Writer::open() {
-  connection_ = std::make_unique<Connection>(options_.path, Connection::Mode::read_write);
-  connection_->execute(
+  auto connection = std::make_unique<Connection>(options_.path, Connection::Mode::read_write);
+  connection->execute(
       "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-32768; "
       "PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=-1");
+  page_size_ = static_cast<std::uint64_t>(connection->integer("PRAGMA page_size"));
   synchronous_full_ = true;
   unsynced_ = true;
-  page_size_ = static_cast<std::uint64_t>(connection_->integer("PRAGMA page_size"));
+  connection_ = std::move(connection);  // only now: a connection that is there can be worked with
   struct Hook {
     static int call(void* self, sqlite3*, const char*, int pages) {
       auto& writer = *static_cast<Writer*>(self);
@@ -338,7 +339,7 @@ void Writer::transact(std::vector<Queued>& batch) {
       figures_.commit_seconds += std::chrono::duration<double>(Clock::now() - started).count();
     }
   }
-  answer(std::move(batch), durable || !unsynced_ ? Durability::durable : Durability::relaxed);
+  answer(std::move(batch), unsynced_ ? Durability::relaxed : Durability::durable);
   if (changed) tell_watchers();
 }
 
