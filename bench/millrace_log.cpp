@@ -115,7 +115,7 @@ class Publishers : public MillraceLog {
         return;
       }
       sent[at] = Clock::now();
-      log.append_async(stream, std::move(events[at]), Durability::durable, [this, at](AppendAnswer answer) {
+      log.append_async(stream, std::move(events[at]), Durability::durable, [this, at](const AppendAnswer& answer) {
         seconds[at] = seconds_since(sent[at]);
         note(answer);
         send_next();
