@@ -124,7 +124,7 @@ using SessionEnd = std::function<std::optional<Timestamp>(SessionId)>;
 
 class GroupState {
  public:
-  explicit GroupState(GroupSettings settings) : settings_(std::move(settings)) {}
+  explicit GroupState(const GroupSettings& settings) : settings_(settings) {}
 
   /// \param event_of gives the order key and size of an open event (ranges and rows do not carry them).
   struct OpenEvent {
@@ -170,7 +170,7 @@ class GroupState {
   void seek(Ordinal cursor, std::uint64_t passed);
   /// The log lost everything up to here by force. Open events there (but redriven ones) are skipped.
   void forget_up_to(Ordinal horizon);
-  void set_settings(GroupSettings settings) { settings_ = std::move(settings); }
+  void set_settings(const GroupSettings& settings) { settings_ = settings; }
 
   [[nodiscard]] const Progress& progress() const { return progress_; }
   [[nodiscard]] const Claim* claim(std::uint64_t id) const;
