@@ -202,6 +202,7 @@ class GroupState {
   };
   using Items = std::map<Ordinal, Item>;
 
+  static std::string holder_of(const Claim& claim);
   void add_to_key(Ordinal ordinal, KeyHash key);
   void drop_from_key(Ordinal ordinal, const Item& item);
   void refresh_head(KeyHash key);
