@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "http/connection.hpp"
 
+#include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace millrace::http {
@@ -90,7 +92,7 @@ void Connection::peer_gone() {
   switch (state_) {
     case State::handling:
       if (gone_) gone_->fire();
-
+      break;
     case State::writing:
       break;
     default:
@@ -160,6 +162,42 @@ void Connection::on_parse_error(const error_code& error) {
   }
 }
 
+namespace {
+
+/// What makes it doubtful what a request is or where it ends: another server on its way might read it differently.
+std::optional<Problem> framing_problem(const Request& request, bool http10) {
+  const auto refuse = [](unsigned status, std::string detail) {
+    return Problem{status, "invalid_argument", std::move(detail)};
+  };
+  const auto hosts = std::count_if(request.headers.begin(), request.headers.end(),
+                                   [](const Header& header) { return iequals(header.first, "Host"); });
+  if (!http10 && hosts != 1) return refuse(400, "an HTTP/1.1 request needs exactly one Host header");
+  if (const std::string* coding = request.header("Transfer-Encoding")) {
+    if (http10) return refuse(400, "an HTTP/1.0 request has no Transfer-Encoding");  // RFC 9112 §6.1
+    // The parser is content when chunked is the last of several; the others would stay on the body.
+    if (!iequals(*coding, "chunked")) return refuse(501, "the only Transfer-Encoding understood is chunked");
+  }
+  const std::string* expect = request.header("Expect");
+  if (expect != nullptr && !iequals(*expect, "100-continue")) {
+    return refuse(417, "the only expectation understood is 100-continue");
+  }
+  return std::nullopt;
+}
+
+/// \throws Error{invalid_argument} for broken percent-encoding
+void read_target(std::string_view target, Request& request) {
+  const std::size_t scheme = target.find("://");
+  if (!target.starts_with('/') && scheme != std::string_view::npos) {  // absolute form, RFC 9112 §3.2.2
+    const std::size_t path = target.find('/', scheme + 3);
+    target = path == std::string_view::npos ? std::string_view("/") : target.substr(path);
+  }
+  const std::size_t question = target.find('?');
+  request.path = std::string(target.substr(0, question));
+  if (question != std::string_view::npos) request.query = parse_query(target.substr(question + 1));
+}
+
+}  // namespace
+
 void Connection::on_head() {
   const auto& message = parser_->get();
   request_ = {};
@@ -171,53 +209,35 @@ void Connection::on_head() {
   request_.remote = remote_;
   for (const auto& field : message)
     request_.headers.emplace_back(std::string(field.name_string()), std::string(field.value()));
-
-  const auto refuse_as = [this](unsigned status, std::string detail) {
+  if (const auto problem = framing_problem(request_, http10_)) {
     ++hub_->malformed;
-    refuse_request({status, "invalid_argument", std::move(detail)});
-  };
-  if (!http10_ && message.count(beast::http::field::host) != 1) {
-    return refuse_as(400, "an HTTP/1.1 request needs exactly one Host header");
-  }
-  if (message.count(beast::http::field::transfer_encoding) > 0 && !parser_->chunked()) {
-    return refuse_as(501, "the only Transfer-Encoding understood is chunked");
-  }
-  const std::string* expect = request_.header("Expect");
-  if (expect != nullptr && !iequals(*expect, "100-continue")) {
-    return refuse_as(417, "the only expectation understood is 100-continue");
+    return refuse_request(*problem);
   }
 
   try {
-    std::string_view target(message.target().data(), message.target().size());
-    const std::size_t scheme = target.find("://");
-    if (!target.starts_with('/') && scheme != std::string_view::npos) {  // absolute form, RFC 9112 §3.2.2
-      const std::size_t path = target.find('/', scheme + 3);
-      target = path == std::string_view::npos ? std::string_view("/") : target.substr(path);
-    }
-    const std::size_t question = target.find('?');
-    request_.path = std::string(target.substr(0, question));
-    if (question != std::string_view::npos) request_.query = parse_query(target.substr(question + 1));
+    read_target(std::string_view(message.target().data(), message.target().size()), request_);
     Admission admission = hub_->admit(request_);
     if (Response* refusal = std::get_if<Response>(&admission)) {
       const bool has_body = !parser_->is_done();
       state_ = State::handling;
-      send(std::move(*refusal), has_body);
-      return;
+      return send(std::move(*refusal), has_body);
     }
     limit_ = std::get<BodyLimit>(std::move(admission));
   } catch (const Error& error) {
-    refuse_request(problem_of(error));
-    return;
+    return refuse_request(problem_of(error));
   } catch (const std::exception& error) {
-    refuse_request({500, "internal", error.what()});
-    return;
+    return refuse_request({500, "internal", error.what()});
   }
+  expect_body();
+}
+
+void Connection::expect_body() {
   const auto length = parser_->content_length();
   if (length && *length > limit_.bytes) return on_parse_error(beast::http::error::body_limit);
   state_ = State::body;
   if (parser_->is_done()) return;
   parser_->body_limit(limit_.bytes);
-  if (expect != nullptr && !http10_ && buffer_.size() == 0) {
+  if (request_.header("Expect") != nullptr && !http10_ && buffer_.size() == 0) {
     // Small enough for any socket buffer that is empty, and this one is: nothing was sent since the last answer.
     error_code failed;
     static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";

@@ -119,6 +119,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void process();
   bool parse();  ///< false: needs more bytes, or the request is over
   void on_head();
+  void expect_body();
   void on_request();
   void on_parse_error(const boost::system::error_code& error);
   void refuse_request(const Problem& problem);

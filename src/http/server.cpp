@@ -158,9 +158,6 @@ Server::~Server() {
 std::string Server::address() const {
   return text_of(impl_->bound);
 }
-bool Server::loopback() const {
-  return impl_->bound.address().is_loopback();
-}
 void Server::drain() {
   impl_->drain();
 }

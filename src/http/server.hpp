@@ -82,7 +82,6 @@ class Server {
   Server& operator=(const Server&) = delete;
 
   [[nodiscard]] std::string address() const;  ///< "127.0.0.1:8420", with the real port
-  [[nodiscard]] bool loopback() const;
 
   /// Accepts nothing more, closes idle connections, and closes each other one after its answer.
   void drain();
