@@ -12,6 +12,7 @@
 #include "daemon/publish_body.hpp"
 #include "daemon/router.hpp"
 #include "daemon/tails.hpp"
+#include "daemon/web_guard.hpp"
 
 namespace millrace::daemon {
 namespace {
@@ -87,6 +88,10 @@ struct Api::Impl {
       return refuse("other", request, http::to_response(http::problem_of(error)));
     }
     const std::string_view name = found.known_path.empty() ? std::string_view("other") : found.known_path;
+    if (services.config.server.token.empty()) {
+      if (const auto page = refuse_web_page(request, services.config.server.listen))
+        return refuse(name, request, http::to_response(*page));
+    }
     const bool open = found.route != nullptr && found.route->access == Access::open;
     if (!open && !authorized(request, services.config.server.token)) {
       http::Response response =
@@ -97,7 +102,7 @@ struct Api::Impl {
     if (found.allowed.empty()) {
       return refuse(name, request,
                     http::to_response(
-                        {404, "not_found", "nothing is at " + request.path + "; src/daemon/API.md lists the calls"}));
+                        {404, "not_found", "nothing is at " + request.path + "; docs/http-api.md lists the calls"}));
     }
     if (found.route == nullptr) {
       http::Response response = http::to_response(

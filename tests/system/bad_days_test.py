@@ -304,7 +304,7 @@ class Others(BadDay):
         # A request that never ends keeps the first SIGTERM waiting for its grace.
         s = socket.create_connection(("127.0.0.1", daemon.port))
         self.addCleanup(s.close)
-        s.sendall(b"POST /v1/streams/events/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/cloudevents+json\r\n"
+        s.sendall(b"POST /v1/streams/events/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/cloudevents+json\r\n"
                   b"Content-Length: 100000\r\n\r\n{")
         time.sleep(0.1)
         begun = time.monotonic()

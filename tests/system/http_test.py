@@ -108,6 +108,7 @@ class Publishing(Http):
         results = self.c.publish(event("2"), event("1", data=1), event("1", data=2), event("1", type="other", data=1))
         self.assertEqual([r["status"] for r in results], ["stored", "duplicate", "conflict", "conflict"])
         self.assertEqual(results[1]["position"], first["position"])
+        self.assertEqual([r["durability"] for r in results], ["durable", "durable", None, None])
         self.assertIsNone(results[2]["position"])
         self.assertIsNone(results[3]["position"])
         self.assertEqual([e["id"] for e in self.stored()], ["1", "2"])
@@ -207,7 +208,7 @@ class Limits(Http):
         for _ in range(20):
             s = socket.create_connection(("127.0.0.1", self.d.port))
             self.addCleanup(s.close)
-            s.sendall(b"POST /v1/streams/events/events HTTP/1.1\r\nHost: x\r\nContent-")
+            s.sendall(b"POST /v1/streams/events/events HTTP/1.1\r\nHost: localhost\r\nContent-")
             slow.append(s)
         begun = time.monotonic()
         self.assertEqual(self.c.get("/health").status, 200)
@@ -240,24 +241,44 @@ class Limits(Http):
         with socket.create_connection(("127.0.0.1", self.d.port)) as s:
             s.settimeout(5)
             body = json.dumps(event("chunked")).encode()
-            s.sendall(b"POST /v1/streams/events/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/cloudevents+json\r\n"
+            s.sendall(b"POST /v1/streams/events/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/cloudevents+json\r\n"
                       b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:10], body[10:]))
-                      + b"0\r\n\r\nGET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                      + b"0\r\n\r\nGET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = b""
             while part := s.recv(65536):
                 answer += part
             self.assertEqual(answer.count(b"HTTP/1.1 200"), 2, answer)
         with socket.create_connection(("127.0.0.1", self.d.port)) as s:
             s.settimeout(5)
-            s.sendall(b"POST /v1/streams/events/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/cloudevents+json\r\n"
+            s.sendall(b"POST /v1/streams/events/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/cloudevents+json\r\n"
                       b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body))
             self.assertIn(b"100", s.recv(100).split(b"\r\n")[0])
             s.sendall(body)
             self.assertIn(b"duplicate", s.recv(65536))
 
+    def test_framing_that_two_servers_could_read_differently_is_refused(self):
+        body = json.dumps(event("smuggled")).encode()
+        chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        both = b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n" % len(body)
+        for version, headers, status in (
+                (b"1.1", both, 400), (b"1.1", b"Content-Length: 1\r\nContent-Length: 2\r\n", 400),
+                (b"1.1", b"Transfer-Encoding: gzip, chunked\r\n", 501), (b"1.1", b"Transfer-Encoding: chunked, chunked\r\n", 501),
+                (b"1.1", b"Transfer-Encoding: xchunked\r\n", 501), (b"1.1", b"Transfer-Encoding : chunked\r\n", 400),
+                (b"1.0", b"Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n", 400)):
+            with socket.create_connection(("127.0.0.1", self.d.port)) as s:
+                s.settimeout(5)
+                s.sendall(b"POST /v1/streams/events/events HTTP/%s\r\nHost: localhost\r\n"
+                          b"Content-Type: application/cloudevents+json\r\n%s\r\n%s" % (version, headers, chunked))
+                answer = b""
+                while part := s.recv(65536):
+                    answer += part
+                self.assertTrue(answer.startswith(b"HTTP/1.1 %d " % status), (headers, answer))
+                self.assertEqual(answer.count(b"HTTP/1.1 "), 1, (headers, answer))
+        self.assertEqual(self.c.read(), [])
+
     def test_rubbish_is_answered_or_cut_and_harms_nobody(self):
         for rubbish in (b"\x16\x03\x01\x00\xa5hello", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", os.urandom(2000),
-                        b"POST /v1/streams/events/events HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n"):
+                        b"POST /v1/streams/events/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n"):
             with socket.create_connection(("127.0.0.1", self.d.port)) as s:
                 s.settimeout(5)
                 s.sendall(rubbish)
@@ -357,8 +378,8 @@ class Reading(Http):
         self.assertEqual(response.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8")
         text = response.body.decode()
         self.assertTrue(text.endswith("\n"))
-        for name in ("millrace_published_total", "millrace_group_ahead_events", "millrace_group_in_flight_events",
-                     "millrace_group_waiting_events", "millrace_group_oldest_unacked_seconds", "millrace_publish_ack_seconds", "millrace_build_info", "millrace_store_up"):
+        for name in ("millrace_published_total", "millrace_group_lag_events", "millrace_in_flight", "millrace_dlq_events",
+                     "millrace_redelivered_total", "millrace_dedup_hits_total", "millrace_stored_bytes", "millrace_group_oldest_unacked_seconds", "millrace_publish_ack_seconds", "millrace_build_info", "millrace_store_up"):
             self.assertIn(f"\n{name}", "\n" + text)
         if not shutil.which("promtool"):
             self.refuse_or_skip("promtool")
@@ -371,7 +392,7 @@ class Sse:
 
     def __init__(self, port, path, headers=""):
         self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n{headers}\r\n".encode())
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{headers}\r\n".encode())
         self.file = self.socket.makefile("rb")
         self.status = int(self.file.readline().split()[1])
         self.headers = {}
@@ -693,7 +714,7 @@ class Groups(Http):
         self.c.claim("g", **self.START)
         body = json.dumps({"consumer": "gone", "wait_ms": 20000, "lease_ms": 30000}).encode()
         with socket.create_connection(("127.0.0.1", self.d.port)) as s:
-            s.sendall(b"POST /v1/groups/g/claim HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            s.sendall(b"POST /v1/groups/g/claim HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             time.sleep(0.2)
         time.sleep(0.1)
         self.c.publish(event(1))
@@ -728,7 +749,7 @@ class Groups(Http):
             self.addCleanup(s.close)
             idle.append(s)
         body = json.dumps({"consumer": "poll", "max": 1, "wait_ms": 60000}).encode()
-        request = b"POST /v1/groups/g/claim HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        request = b"POST /v1/groups/g/claim HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         for _ in range(200):
             s = socket.create_connection(("127.0.0.1", self.d.port))
             self.addCleanup(s.close)
@@ -767,6 +788,22 @@ class Auth(harness.Case):
                 self.assertEqual(response.type, "application/problem+json")
                 self.assertTrue(response.headers["www-authenticate"].lower().startswith("bearer"))
         self.assertNotIn("s3cret", daemon.log())
+
+    def test_without_a_token_no_web_page_gets_in(self):
+        daemon = self.daemon()
+        client, here = daemon.client(), f"127.0.0.1:{daemon.port}"
+        claim = json.dumps({"consumer": "page", "stream": "events", "start": "beginning"})
+        for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"},
+                        {"Host": "evil.example"}, {"Host": f"evil.example:{daemon.port}"}):
+            # A "simple" request, which a browser sends without asking first.
+            response = client.post("/v1/groups/g/claim", claim, headers={"Content-Type": "text/plain", **headers})
+            self.assertEqual((response.status, response.type), (403, "application/problem+json"), (headers, response))
+            self.assertEqual(response.json["object"], "Origin" if "Origin" in headers else "Host")
+        self.assertEqual(client.ok("GET", "/v1/groups")["groups"], [])
+        for headers in ({}, {"Host": "localhost"}, {"Host": f"[::1]:{daemon.port}"}, {"Host": here, "Origin": f"http://{here}"}):
+            self.assertEqual(client.get("/v1/groups", headers=headers).status, 200, headers)
+        guarded = self.daemon("--server-token", "s3cret-token").client(token="s3cret-token")
+        self.assertEqual(guarded.get("/v1/groups", headers={"Host": "mill.example", "Origin": "https://a.example"}).status, 200)
 
     def test_refuses_to_listen_beyond_loopback_without_a_token(self):
         for address in ("0.0.0.0:0", "[::]:0"):
