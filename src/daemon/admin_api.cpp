@@ -8,7 +8,7 @@
 namespace millrace::daemon {
 namespace {
 
-constexpr std::chrono::seconds kHealthPatience{5};
+constexpr std::chrono::seconds kHealthPatience{3};
 
 std::string check_json(std::string_view name, bool ok, std::string_view detail) {
   return JsonWriter().text("name", name).text("status", ok ? "ok" : "failing").text("detail", detail).finish();
@@ -78,7 +78,7 @@ void show_stats(Services& services, const CallPtr& call) {
 
 void show_health(Services& services, const CallPtr& call) {
   const auto timer = services.timer.after(kHealthPatience, [call] {
-    answer_health(call, false, check_json("store", false, "timed_out: no answer from the store within 5 s"));
+    answer_health(call, false, check_json("store", false, "timed_out: no answer from the store within 3 s"));
   });
   std::string checks;
   bool ok = false;

@@ -6,6 +6,7 @@
 
 #include "base/log.hpp"
 #include "daemon/json.hpp"
+#include "daemon/metrics.hpp"
 
 namespace millrace::daemon {
 
@@ -181,6 +182,7 @@ std::size_t Claims::waiting() const {
 void Claims::answer(const std::shared_ptr<Call>& call, const GroupName& group, std::vector<Delivery> deliveries) {
   std::string body = deliveries_json(deliveries);
   if (deliveries.empty()) return call->json(std::move(body));
+  services_.metrics.delivered(group, deliveries);
   std::vector<Lease> leases;
   for (const Delivery& delivery : deliveries) leases.push_back(delivery.lease);
   call->json(std::move(body), 200, [this, group, leases = std::move(leases)](bool sent) mutable {

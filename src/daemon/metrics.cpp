@@ -63,30 +63,30 @@ void add_store(Live& live, Services& services) {
   for (const StreamInfo& stream : streams) {
     const Labels labels{{"stream", stream.name.str()}};
     live.add("millrace_stream_events", "Events in the log", static_cast<double>(stream.events), labels);
-    live.add("millrace_stream_bytes", "Bytes of events in the log, approximately", static_cast<double>(stream.bytes),
+    live.add("millrace_stored_bytes", "Bytes of events in the log, approximately", static_cast<double>(stream.bytes),
              labels);
   }
   for (const GroupInfo& group : groups) {
     const Labels labels{{"group", group.name.str()}, {"stream", group.stream.str()}};
     const auto add = [&](const char* name, const char* help, auto value) {
-      live.add(std::string("millrace_group_") + name, help, static_cast<double>(value), labels);
+      live.add(std::string("millrace_") + name, help, static_cast<double>(value), labels);
     };
-    add("ahead_events", "Events after the cursor, before the filter", group.lag.ahead);
-    add("in_flight_events", "Events claimed and not settled", group.lag.in_flight);
-    add("waiting_events", "Events given back, waiting for a retry, suspect or parked", group.lag.waiting);
-    add("parked_events", "Events waiting behind a busy key", group.parked);
-    add("dead_letters", "Events in the dead letters", group.dead);
-    add("oldest_unacked_seconds", "Seconds since the oldest unsettled event was stored, 0 when there is none",
+    add("group_lag_events", "Events after the cursor, before the filter", group.lag.ahead);
+    add("in_flight", "Events claimed and not settled", group.lag.in_flight);
+    add("group_waiting_events", "Events given back, waiting for a retry, suspect or parked", group.lag.waiting);
+    add("group_parked_events", "Events waiting behind a busy key", group.parked);
+    add("dlq_events", "Events in the dead letters", group.dead);
+    add("group_oldest_unacked_seconds", "Seconds since the oldest unsettled event was stored, 0 when there is none",
         group.lag.oldest_seconds);
-    add("paused", "1 while the group is paused", group.paused ? 1 : 0);
-    add("stalled", "1 while nothing is handed out though events wait", group.stalled.empty() ? 0 : 1);
-    add("consumers", "Consumers that hold a claim or a session", group.consumers.size());
-    add("processed_total", "Events acknowledged", group.processed);
-    add("failures_total", "Deliveries answered with retry", group.failures);
-    add("crashes_total", "Leases that ran out over one event", group.crashes);
-    add("rejected_total", "Events moved to the dead letters", group.rejected);
-    add("expired_total", "Events settled because their expirytime had passed", group.expired);
-    add("skipped_total", "Events settled by skip or seek", group.skipped);
+    add("group_paused", "1 while the group is paused", group.paused ? 1 : 0);
+    add("group_stalled", "1 while nothing is handed out though events wait", group.stalled.empty() ? 0 : 1);
+    add("group_consumers", "Consumers that hold a claim or a session", group.consumers.size());
+    add("group_processed_total", "Events acknowledged", group.processed);
+    add("group_failures_total", "Deliveries answered with retry", group.failures);
+    add("group_crashes_total", "Leases that ran out over one event", group.crashes);
+    add("group_rejected_total", "Events moved to the dead letters", group.rejected);
+    add("group_expired_total", "Events settled because their expirytime had passed", group.expired);
+    add("group_skipped_total", "Events settled by skip or seek", group.skipped);
   }
   for (const Store::Figure& figure : figures) live.add("millrace_store_" + figure.name, figure.help, figure.value);
 }
@@ -95,17 +95,27 @@ void add_store(Live& live, Services& services) {
 
 struct Metrics::Impl {
   prometheus::Registry registry;
-  prometheus::Family<prometheus::Counter>& requests =
-      prometheus::BuildCounter().Name("millrace_http_requests_total").Help("HTTP requests answered").Register(registry);
+  prometheus::Family<prometheus::Counter>& counter(const char* name, const char* help) {
+    return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
+  }
+  prometheus::Family<prometheus::Counter>& requests = counter("millrace_http_requests_total", "HTTP requests answered");
   prometheus::Family<prometheus::Histogram>& request_seconds =
       prometheus::BuildHistogram()
           .Name("millrace_http_request_seconds")
           .Help("Time from a whole request to its answer, long polls included")
           .Register(registry);
-  prometheus::Family<prometheus::Counter>& published = prometheus::BuildCounter()
-                                                           .Name("millrace_published_total")
-                                                           .Help("Events published over HTTP, by what became of them")
-                                                           .Register(registry);
+  prometheus::Family<prometheus::Counter>& published =
+      counter("millrace_published_total", "Events published and stored");
+  prometheus::Family<prometheus::Counter>& dedup_hits =
+      counter("millrace_dedup_hits_total", "Events published again and not stored twice");
+  prometheus::Family<prometheus::Counter>& conflicts =
+      counter("millrace_publish_conflicts_total", "Events refused because another one has their source and id");
+  prometheus::Family<prometheus::Counter>& failed =
+      counter("millrace_publish_failed_total", "Events whose publishing failed, or may have");
+  prometheus::Family<prometheus::Counter>& delivered =
+      counter("millrace_delivered_total", "Events handed out for the first time, or again after a release");
+  prometheus::Family<prometheus::Counter>& redelivered =
+      counter("millrace_redelivered_total", "Events handed out again after a retry or a lease that ran out");
   prometheus::Family<prometheus::Histogram>& ack_seconds =
       prometheus::BuildHistogram()
           .Name("millrace_publish_ack_seconds")
@@ -127,9 +137,38 @@ void Metrics::request(std::string_view route, std::string_view method, unsigned 
   impl_->request_seconds.Add({{"route", std::string(route)}}, kSeconds).Observe(seconds);
 }
 
-void Metrics::published(const std::string& stream, std::string_view status, std::uint64_t events) {
-  if (events == 0) return;
-  impl_->published.Add({{"stream", stream}, {"status", std::string(status)}}).Increment(static_cast<double>(events));
+void Metrics::published(const std::string& stream, const std::vector<AppendResult>& results) {
+  const prometheus::Labels labels{{"stream", stream}};
+  std::array<double, 3> counts{};
+  for (const AppendResult& result : results) {
+    switch (result.status) {
+      case AppendStatus::stored:
+        ++counts[0];
+        break;
+      case AppendStatus::duplicate:
+        ++counts[1];
+        break;
+      case AppendStatus::conflict:
+        ++counts[2];
+        break;
+    }
+  }
+  impl_->published.Add(labels).Increment(counts[0]);
+  impl_->dedup_hits.Add(labels).Increment(counts[1]);
+  impl_->conflicts.Add(labels).Increment(counts[2]);
+  impl_->failed.Add(labels);  // there, as 0, before the first failure: a rate needs a value to begin from
+}
+
+void Metrics::publish_failed(const std::string& stream, std::size_t events) {
+  impl_->failed.Add({{"stream", stream}}).Increment(static_cast<double>(events));
+}
+
+void Metrics::delivered(const GroupName& group, std::span<const Delivery> deliveries) {
+  const prometheus::Labels labels{{"group", group.str()}};
+  const auto again =
+      std::count_if(deliveries.begin(), deliveries.end(), [](const Delivery& d) { return d.attempt > 1; });
+  impl_->redelivered.Add(labels).Increment(static_cast<double>(again));
+  impl_->delivered.Add(labels).Increment(static_cast<double>(deliveries.size()) - static_cast<double>(again));
 }
 
 void Metrics::publish_ack(Durability level, double seconds) {

@@ -7,8 +7,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "millrace/store.hpp"
 
@@ -24,8 +26,9 @@ class Metrics {
 
   /// \param route the template, or "other" for paths nobody has
   void request(std::string_view route, std::string_view method, unsigned status, double seconds);
-  /// \param status as in the answer, or "failed"
-  void published(const std::string& stream, std::string_view status, std::uint64_t events);
+  void published(const std::string& stream, const std::vector<AppendResult>& results);
+  void publish_failed(const std::string& stream, std::size_t events);
+  void delivered(const GroupName& group, std::span<const Delivery> deliveries);
   void publish_ack(Durability level, double seconds);
 
   /// Prometheus text format 0.0.4. Blocks for the store.

@@ -50,9 +50,10 @@ std::string results_json(const std::vector<std::string>& ids, const std::vector<
     out += to_string(results[i].status);
     out += "\",\"position\":";
     out += results[i].position ? "\"" + results[i].position->to_string() + "\"" : "null";
-    out += ",\"durability\":\"";
-    out += to_string(results[i].durability);
-    out += "\"}";
+    // What is not there has reached no level.
+    out += ",\"durability\":";
+    out += results[i].position ? '"' + std::string(to_string(results[i].durability)) + '"' : "null";
+    out += '}';
   }
   out += "]}";
   return out;
@@ -66,22 +67,6 @@ void fail_publish(const CallPtr& call, const Error& error, const std::vector<std
     problem.extra = ",\"ids\":" + array.finish();
   }
   call->fail(problem);
-}
-
-void count_results(Services& services, const std::string& stream, const std::vector<AppendResult>& results,
-                   double seconds) {
-  std::uint64_t stored = 0;
-  std::uint64_t duplicate = 0;
-  std::uint64_t conflict = 0;
-  for (const AppendResult& result : results) {
-    stored += result.status == AppendStatus::stored ? 1U : 0U;
-    duplicate += result.status == AppendStatus::duplicate ? 1U : 0U;
-    conflict += result.status == AppendStatus::conflict ? 1U : 0U;
-  }
-  services.metrics.published(stream, "stored", stored);
-  services.metrics.published(stream, "duplicate", duplicate);
-  services.metrics.published(stream, "conflict", conflict);
-  if (!results.empty()) services.metrics.publish_ack(results.front().durability, seconds);
 }
 
 }  // namespace
@@ -103,12 +88,14 @@ void publish_events(Services& services, const CallPtr& call) {
                                if (const Error* error = std::get_if<Error>(&answer)) {
                                  // An unknown stream is no label: anybody could make up any number of them.
                                  if (error->code() != Errc::unknown_stream)
-                                   services.metrics.published(stream, "failed", ids.size());
+                                   services.metrics.publish_failed(stream, ids.size());
                                  return fail_publish(call, *error, ids);
                                }
                                const auto& results = std::get<std::vector<AppendResult>>(answer);
                                const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
-                               count_results(services, stream, results, took.count());
+                               services.metrics.published(stream, results);
+                               if (!results.empty())
+                                 services.metrics.publish_ack(results.front().durability, took.count());
                                call->json(results_json(ids, results));
                              });
 }

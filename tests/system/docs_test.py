@@ -50,6 +50,43 @@ class Readme(unittest.TestCase):
                                       capture_output=True, text=True, timeout=60)
                 self.assertEqual((done.returncode, done.stdout), (0, expected), done.stderr)
 
+    def test_its_command_lines_work_one_after_the_other(self):
+        with harness.Daemon(harness.temp_folder()) as daemon:
+            env = harness.clean_environment(daemon.folder, MILLRACE_URL=daemon.url)
+            env["PATH"] = os.path.dirname(harness.PROGRAM) + ":" + env["PATH"]
+            (block,) = blocks("bash")
+            done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], capture_output=True, text=True, timeout=60, env=env)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            self.assertIn("order.paid", done.stdout)
+            self.assertEqual(done.stdout.splitlines()[-1], "all is well")
+
+
+class HttpReference(unittest.TestCase):
+    TEXT = (harness.CHECKOUT / "docs/http-api.md").read_text(encoding="utf-8")
+
+    def test_it_names_every_call_with_its_parameters(self):
+        routes = (harness.CHECKOUT / "src/daemon/routes.cpp").read_text(encoding="utf-8")
+        found = re.findall(r'\{"([A-Z]+)", "([^"]+)", \{([^}]*)\}', routes)
+        self.assertGreater(len(found), 25)
+        for method, path, parameters in found:
+            rows = [row for row in self.TEXT.splitlines() if row.startswith("|") and self.names(row, method, path)]
+            self.assertEqual(len(rows), 1, (method, path))
+            for parameter in re.findall(r'"(\w+)"', parameters):
+                self.assertRegex(rows[0], rf"[?&]{parameter}\b", (method, path))
+
+    @staticmethod
+    def names(row, method, path):
+        """`POST /v1/groups/{group}/pause`, `/resume` stands for two calls."""
+        first, *others = re.findall(r"`([^`]+)`", row.split("|")[1]) or [""]
+        base = first.rsplit("/", 1)[0]
+        return f"{method} {path}" in {first, *(base + other for other in others)}
+
+    def test_it_names_every_metric(self):
+        named = set(re.findall(r"`(\w+)`", self.TEXT.split("## Metrics")[1]))
+        golden = (harness.CHECKOUT / "tests/unit/daemon/metric_names_test.cpp").read_text(encoding="utf-8")
+        for name in re.findall(r'"millrace_(\w+) \w+"', golden):
+            self.assertTrue(name in named or (name.startswith("store_") and name != "store_up"), name)
+
 
 class Configuration(unittest.TestCase):
     def test_the_document_is_what_the_program_prints(self):

@@ -149,7 +149,7 @@ TEST_F(ApiTest, AFailedPublishNamesItsIdsAndSaysWhetherToRetry) {
 
 TEST_F(ApiTest, WhatAnUnreachableStoreCannotSayIsAbsent) {
   call("POST", "/v1/groups/g/claim", R"({"consumer":"c","stream":"events","start":"beginning"})");
-  EXPECT_THAT(call("GET", "/metrics").body, HasSubstr("millrace_group_ahead_events"));
+  EXPECT_THAT(call("GET", "/metrics").body, HasSubstr("millrace_group_lag_events"));
   store_.failing.unreachable = true;
   const std::string metrics = call("GET", "/metrics").body;
   EXPECT_THAT(metrics, HasSubstr("millrace_store_up 0\n"));
