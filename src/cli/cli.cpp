@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <exception>
 #include <string>
+#include <vector>
 
 #include "cli/context.hpp"
 #include "cli/exit.hpp"
@@ -42,6 +43,15 @@ std::string command_words(const CLI::App& app) {
   return words;
 }
 
+/// A missing subcommand is found before the word that stands in its place; that word is what helps.
+std::string message_of(const CLI::ParseError& error, const CLI::App& app) {
+  const std::vector<std::string> left = app.remaining(true);
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && !left.empty()) {
+    return '"' + left.front() + "\" is not known here";
+  }
+  return error.what();
+}
+
 }  // namespace
 
 int run(int argc, char** argv) {
@@ -56,7 +66,7 @@ int run(int argc, char** argv) {
     const std::string words = command_words(app);
     print_error(words,
                 Error(Errc::invalid_argument, "parse", "",
-                      std::string(error.what()) + "; see millrace " + (words.empty() ? "" : words + ' ') + "--help"),
+                      message_of(error, app) + "; see millrace " + (words.empty() ? "" : words + ' ') + "--help"),
                 context.json);
     return kUsage;
   }

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/target.hpp"
@@ -24,8 +25,8 @@ struct Context {
   std::string command;          ///< the chosen one: "groups list"
   std::function<int()> action;  ///< what it does
 
-  [[nodiscard]] std::unique_ptr<Target> open() const {
-    return store.empty() ? make_http_target(url, token) : open_store_target(store);
+  [[nodiscard]] std::unique_ptr<Target> open(std::chrono::milliseconds patience = kUsualPatience) const {
+    return store.empty() ? make_http_target(url, token, patience) : open_store_target(store);
   }
 };
 
@@ -49,7 +50,8 @@ CLI::App& add_command(CLI::App& parent, Context& context, const std::string& nam
 /// pattern.
 CLI::Option* add_list(CLI::App& command, const std::string& name, std::vector<std::string>& list,
                       const std::string& help);
-std::vector<std::string> split_list(const std::vector<std::string>& given);
+/// \throws Error{invalid_argument} naming `name` for an empty element
+std::vector<std::string> split_lists(const std::vector<std::string>& given, std::string_view name);
 
 void add_serve(CLI::App& app, Context& context);
 void add_publish(CLI::App& app, Context& context);

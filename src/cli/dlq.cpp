@@ -45,7 +45,7 @@ void check_choice(const Options& o) {
 
 Query query_of(const Options& o) {
   Query query;
-  for (const auto& position : split_list(o.positions)) query.emplace_back("position", position);
+  for (const auto& position : split_lists(o.positions, "--position")) query.emplace_back("position", position);
   for (const auto& types : o.types) query.emplace_back("types", types);
   if (!o.reason.empty()) query.emplace_back("reason", o.reason);
   return query;
@@ -97,8 +97,8 @@ int show(Context& context, const Options& o) {
 int redrive(Context& context, const Options& o) {
   check_choice(o);
   boost::json::object body;
-  if (!o.positions.empty()) body["positions"] = boost::json::value_from(split_list(o.positions));
-  if (!o.types.empty()) body["types"] = boost::json::value_from(split_list(o.types));
+  if (!o.positions.empty()) body["positions"] = boost::json::value_from(split_lists(o.positions, "--position"));
+  if (!o.types.empty()) body["types"] = boost::json::value_from(split_lists(o.types, "--types"));
   if (!o.reason.empty()) body["reason"] = o.reason;
   const auto answer = context.open()->post(group_path(o.group, "/dead-letters/redrive"), body);
   if (context.json) {

@@ -40,7 +40,9 @@ void print_error(const std::string& command, const Error& error, bool json) {
                                                       {"exit", static_cast<int>(exit_code_of(error))}});
   } else {
     line = "millrace" + (command.empty() ? "" : ' ' + command) + ": ";
-    if (!error.object().empty()) line += printable(error.object()) + ": ";
+    // What a daemon says names its object already.
+    const std::string prefix = error.object().empty() ? "" : error.object() + ": ";
+    if (error.message().find(prefix) == std::string::npos) line += printable(prefix);
     line += printable(error.message()) + " [" + std::string(to_string(error.code()));
     if (!error.native().empty()) line += "; " + printable(error.native());
     line += ']';

@@ -88,7 +88,7 @@ int changed(Context& context, const boost::json::value& group, const std::string
 
 int create(Context& context, const CreateOptions& o) {
   boost::json::object body{{"name", o.group}, {"stream", o.stream}, {"start", o.start}};
-  if (!o.types.empty()) body["types"] = boost::json::value_from(split_list(o.types));
+  if (!o.types.empty()) body["types"] = boost::json::value_from(split_lists(o.types, "--types"));
   if (!o.order.empty()) body["order"] = o.order;
   return changed(context, context.open()->post("/v1/groups", body), "created group " + printable(o.group));
 }

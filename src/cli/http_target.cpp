@@ -3,8 +3,12 @@
 #include "cli/target.hpp"
 #include "http/client.hpp"
 
+#include <algorithm>
+
 namespace millrace::cli {
 namespace {
+
+constexpr std::chrono::milliseconds kConnectPatience{5'000};
 
 std::string path_and_query(const http::Request& request) {
   std::string out = request.path;
@@ -18,19 +22,22 @@ std::string path_and_query(const http::Request& request) {
 
 class HttpTarget final : public Target {
  public:
-  HttpTarget(std::string url, const std::string& token)
-      : url_(std::move(url)), client_({.url = url_, .token = token}) {}
+  HttpTarget(std::string url, const std::string& token, std::chrono::milliseconds patience)
+      : url_(std::move(url)),
+        patience_(patience),
+        client_({.url = url_, .token = token, .connect_timeout = std::min(patience, kConnectPatience)}) {}
 
   std::string name() const override { return url_; }
 
   http::Response send(const http::Request& request) override {
-    return connected(
-        [&] { return client_.request(request.method, path_and_query(request), request.headers, request.body); });
+    return connected([&] {
+      return client_.request(request.method, path_and_query(request), request.headers, request.body, patience_);
+    });
   }
 
   void stream(const http::Request& request, const std::function<bool(std::string_view)>& chunk) override {
-    const http::Response answer = connected(
-        [&] { return client_.stream(path_and_query(request), request.headers, chunk, Milliseconds{60'000}); });
+    const http::Response answer =
+        connected([&] { return client_.stream(path_and_query(request), request.headers, chunk, kUsualPatience); });
     if (answer.status != 200) throw_problem(answer, "GET " + request.path);
   }
 
@@ -49,13 +56,15 @@ class HttpTarget final : public Target {
   }
 
   std::string url_;
+  std::chrono::milliseconds patience_;
   http::Client client_;
 };
 
 }  // namespace
 
-std::unique_ptr<Target> make_http_target(const std::string& url, const std::string& token) {
-  return std::make_unique<HttpTarget>(url, token);
+std::unique_ptr<Target> make_http_target(const std::string& url, const std::string& token,
+                                         std::chrono::milliseconds patience) {
+  return std::make_unique<HttpTarget>(url, token, patience);
 }
 
 }  // namespace millrace::cli

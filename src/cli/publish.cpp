@@ -193,15 +193,18 @@ void add_publish(CLI::App& app, Context& context) {
             .add_option("input", o.input,
                         "- = read NDJSON from stdin, one CloudEvent per line; id, source and time may be absent")
             ->check(CLI::IsMember({"-"}));
-        command.add_option("--type", o.type, "Type of the event");
-        command.add_option("--source", o.source, "Source, a URI reference (default: //<host>/cli)");
-        command.add_option("--subject", o.subject, "Subject; events of one subject stay in order");
+        // An empty text is a variable of a script that was not set, not a wish for the default.
+        const CLI::Validator something([](const std::string& text) { return text.empty() ? "is empty" : ""; }, "");
+        command.add_option("--type", o.type, "Type of the event")->check(something);
+        command.add_option("--source", o.source, "Source, a URI reference (default: //<host>/cli)")->check(something);
+        command.add_option("--subject", o.subject, "Subject; events of one subject stay in order")->check(something);
         auto* data = command.add_option("--data", o.data, "Data, as text");
         command.add_option("--data-file", o.data_file, "File that holds the data")->excludes(data);
         command.add_option("--content-type", o.content_type,
                            "Content type of the data (default: JSON if it is, else text, else bytes)");
-        command.add_option("--id", o.id, "Id; the same source and id is stored once (default: a UUIDv7)");
-        command.add_option("--time", o.time, "RFC 3339 (default: now)");
+        command.add_option("--id", o.id, "Id; the same source and id is stored once (default: a UUIDv7)")
+            ->check(something);
+        command.add_option("--time", o.time, "RFC 3339 (default: now)")->check(something);
         add_list(command, "--ext", o.extensions, "Extension attribute, name=value; may be repeated");
         command.add_option("--stream", o.stream, "Stream to publish to")->capture_default_str();
         command

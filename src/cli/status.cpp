@@ -14,6 +14,9 @@ struct Options {};
 /// How old the oldest unsettled event may be, in seconds, when no consumer is there.
 constexpr double kPatience = 60;
 
+/// Whoever asks how things are wants to hear that nobody answers. Longer than the daemon itself waits for its store.
+constexpr std::chrono::milliseconds kAnswerPatience{5'000};
+
 struct Problem {
   std::string what;
   std::string look;  ///< the command to look at it
@@ -54,7 +57,6 @@ void judge_health(const boost::json::value& health, std::vector<Problem>& proble
 void print_screen(const std::string& target, const boost::json::value& health, const boost::json::value& stats) {
   Table top({"WHAT", "STATE"});
   top.row({"asked", target});
-  top.row({"store", cell_at(stats, "store.description")});
   for (const auto& check : health.at("checks").as_array()) {
     top.row({cell_at(check, "name"),
              cell_at(check, "status") + (cell_at(check, "detail") == "-" ? "" : ": " + cell_at(check, "detail"))});
@@ -75,7 +77,7 @@ void print_screen(const std::string& target, const boost::json::value& health, c
 }
 
 int status(Context& context) {
-  const auto target = context.open();
+  const auto target = context.open(kAnswerPatience);
   http::Request request;
   request.method = "GET";
   request.path = "/health";

@@ -113,11 +113,7 @@ void Table::print(const std::string& when_empty) const {
 
 std::string coloured(std::string_view text, Colour colour) {
   if (!colour_wanted()) return std::string(text);
-  const char* code = "1";
-  if (colour == Colour::green) code = "32";
-  if (colour == Colour::yellow) code = "33";
-  if (colour == Colour::red) code = "31";
-  return fmt::format("\033[{}m{}\033[0m", code, text);
+  return fmt::format("\033[{}m{}\033[0m", colour == Colour::green ? "32" : "31", text);
 }
 
 void print(std::string_view text) {

@@ -44,7 +44,7 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-enum class Colour { green, yellow, red, bold };
+enum class Colour { green, red };
 /// `text` in colour, when stdout is a terminal and NO_COLOR is not set (https://no-color.org).
 std::string coloured(std::string_view text, Colour colour);
 

@@ -14,6 +14,8 @@
 namespace millrace::cli {
 namespace {
 
+constexpr std::uint64_t kMostEvents = 1'000'000'000'000;  ///< more is a typing error
+
 struct Options {
   std::string stream = "events", after;
   std::vector<std::string> types;
@@ -140,7 +142,8 @@ void add_tail(CLI::App& app, Context& context) {
         command.add_option("--after", o.after,
                            "beginning, end or a position (default: end; with --no-follow: beginning)");
         add_list(command, "--types", o.types, "Only of these types (patterns)");
-        command.add_option("--limit", o.limit, "End after so many events");
+        command.add_option("--limit", o.limit, "End after so many events")
+            ->check(CLI::Range(std::uint64_t{1}, kMostEvents));
         command.add_flag("--no-follow", o.no_follow, "End where the stream ends now");
       },
       [&context](const Options& o) { return tail(context, o); });

@@ -3,9 +3,10 @@
 
 /// \file
 /// Where a command's work is done: a running daemon over HTTP, or a store that the command opens itself. Both speak the
-/// HTTP API (src/daemon/API.md), so that a command is written once and `--json` prints the same shapes.
+/// HTTP API (docs/http-api.md), so that a command is written once and `--json` prints the same shapes.
 
 #include <boost/json.hpp>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -38,8 +39,12 @@ class Target {
   boost::json::value remove(const std::string& path, Query query = {});
 };
 
+/// How long one answer may take.
+inline constexpr std::chrono::milliseconds kUsualPatience{60'000};
+
 /// A daemon at `url`. \throws Error{invalid_argument} when it is no http URL
-std::unique_ptr<Target> make_http_target(const std::string& url, const std::string& token);
+std::unique_ptr<Target> make_http_target(const std::string& url, const std::string& token,
+                                         std::chrono::milliseconds patience = kUsualPatience);
 
 /// The store at `url`, opened beside whoever owns it and never created. \throws Error as open_store
 std::unique_ptr<Target> open_store_target(const std::string& url);

@@ -3,6 +3,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 import unittest
@@ -152,6 +153,36 @@ class Commands(unittest.TestCase):
         out = self.run_command("status", code=1)[0]
         self.assertEqual(out.splitlines()[-1], "group g has 1 dead letters; look: millrace dlq list g")
         self.assertFalse(self.json_of("status", code=1)["well"])
+
+    def test_status_does_not_wait_for_a_daemon_that_hangs(self):
+        os.kill(self.daemon.pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, self.daemon.pid, signal.SIGCONT)
+        began = time.monotonic()
+        self.assertIn("no answer in time", self.run_command("status", code=1)[1])
+        self.assertLess(time.monotonic() - began, 15)
+
+    def test_tail_takes_up_a_daemon_that_was_killed_before_any_event_came(self):
+        with subprocess.Popen([harness.PROGRAM, "tail", "--limit", "1", "--url", self.daemon.url], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            harness.wait_until(lambda: self.json_of("stats")["server"]["tails"] == 1, what="the tail is there")
+            self.daemon.kill()
+            self.daemon.args = ["--server-listen", f"127.0.0.1:{self.daemon.port}"]
+            self.daemon.start()
+            self.run_command("publish", "--type", "after.the.kill")
+            self.assertIn("after.the.kill", process.stdout.readline())
+            self.assertEqual(process.wait(20), 0)
+
+    def test_an_empty_value_is_refused_and_is_no_wish_for_the_default(self):
+        for flag in ("--type", "--id", "--source", "--subject", "--time"):
+            self.assertIn("is empty", self.run_command("publish", flag, "", code=2)[1])
+        self.run_command("tail", "--no-follow", "--limit", "-1", code=2)
+        self.run_command("tail", "--no-follow", "--limit", "0", code=2)
+
+    def test_a_message_names_its_object_once_and_a_wrong_word_is_named(self):
+        err = self.run_command("groups", "show", "nope", code=5)[1]
+        self.assertEqual(err, "millrace groups show: read group nope: there is no such group [unknown_group]\n")
+        self.assertIn("frobnicate", self.run_command("frobnicate", code=2)[1])
+        self.assertIn("frobnicate", self.run_command("groups", "frobnicate", code=2)[1])
 
     def test_metrics_by_name(self):
         out = self.run_command("metrics")[0]
