@@ -29,7 +29,7 @@ std::string_view to_string(AppendStatus status) noexcept;
 
 struct AppendResult {
   AppendStatus status = AppendStatus::stored;
-  std::optional<Position> position;             ///< absent for a conflict
+  std::optional<Position> position = {};        ///< absent for a conflict
   Durability durability = Durability::durable;  ///< the level reached, for a duplicate too
 };
 
@@ -38,58 +38,58 @@ using AppendAnswer = std::variant<std::vector<AppendResult>, Error>;
 using AppendCompletion = std::function<void(AppendAnswer)>;
 
 struct StoredEvent {
-  Position position;
-  Timestamp stored_at;  ///< the store's clock; never decreases along a stream
-  Event event;
+  Position position = {};
+  Timestamp stored_at = {};  ///< the store's clock; never decreases along a stream
+  Event event = {};
 };
 
 struct ReadQuery {
-  Position after;                    ///< exclusive; Position{} = from the oldest
-  std::size_t limit = 100;           ///< most events to return
-  std::size_t max_bytes = 8 << 20;   ///< stop after this much data (at least one event is returned)
-  std::size_t max_scan = 10'000;     ///< most events to look at; a page may be empty while `next` moves
-  std::vector<std::string> types;    ///< patterns over `type`; empty = all
-  std::vector<std::string> sources;  ///< patterns over `source`; empty = all
-  std::optional<Timestamp> since;    ///< stored at or after
-  std::optional<Timestamp> until;    ///< stored before
+  Position after = {};                    ///< exclusive; Position{} = from the oldest
+  std::size_t limit = 100;                ///< most events to return
+  std::size_t max_bytes = 8 << 20;        ///< stop after this much data (at least one event is returned)
+  std::size_t max_scan = 10'000;          ///< most events to look at; a page may be empty while `next` moves
+  std::vector<std::string> types = {};    ///< patterns over `type`; empty = all
+  std::vector<std::string> sources = {};  ///< patterns over `source`; empty = all
+  std::optional<Timestamp> since = {};    ///< stored at or after
+  std::optional<Timestamp> until = {};    ///< stored before
 };
 
 struct Page {
-  std::vector<StoredEvent> events;
-  Position next;        ///< hand it back as `after`
+  std::vector<StoredEvent> events = {};
+  Position next = {};   ///< hand it back as `after`
   bool at_end = false;  ///< nothing (that could match) was beyond `next` when this was read
   /// Set when events between `after` (given, not Position{}) and the oldest kept one were trimmed: the oldest kept.
-  std::optional<Position> gap;
+  std::optional<Position> gap = {};
 };
 
 struct StreamInfo {
   StreamName name;
-  Timestamp created_at;
-  std::uint64_t events = 0;         ///< in the log now
-  std::uint64_t bytes = 0;          ///< of event data and attributes, approximately
-  Position first;                   ///< oldest kept; Position{} when empty
-  Position last;                    ///< newest ever stored, even if trimmed since; Position{} when there never was one
-  Position trimmed_to;              ///< everything up to here was trimmed
-  std::optional<Timestamp> oldest;  ///< stored_at of `first`
+  Timestamp created_at = {};
+  std::uint64_t events = 0;  ///< in the log now
+  std::uint64_t bytes = 0;   ///< of event data and attributes, approximately
+  Position first = {};       ///< oldest kept; Position{} when empty
+  Position last = {};        ///< newest ever stored, even if trimmed since; Position{} when there never was one
+  Position trimmed_to = {};  ///< everything up to here was trimmed
+  std::optional<Timestamp> oldest = {};  ///< stored_at of `first`
 };
 
 /// What to remove. Several limits: whatever any of them asks.
 struct TrimRequest {
-  std::optional<Position> up_to;                ///< inclusive
-  std::optional<std::uint64_t> max_events;      ///< keep at most
-  std::optional<std::uint64_t> max_bytes;       ///< keep at most
-  std::optional<std::chrono::seconds> max_age;  ///< remove what was stored longer ago
-  bool force = false;                           ///< also what live groups have not settled
+  std::optional<Position> up_to = {};                ///< inclusive
+  std::optional<std::uint64_t> max_events = {};      ///< keep at most
+  std::optional<std::uint64_t> max_bytes = {};       ///< keep at most
+  std::optional<std::chrono::seconds> max_age = {};  ///< remove what was stored longer ago
+  bool force = false;                                ///< also what live groups have not settled
 };
 
 struct TrimResult {
   std::uint64_t removed = 0;
-  Position trimmed_to;
+  Position trimmed_to = {};
   struct Kept {
     GroupName group;
     std::uint64_t events;  ///< that the request would have removed, kept because this group has not settled them
   };
-  std::vector<Kept> kept;
+  std::vector<Kept> kept = {};
 };
 
 /// Keeps a callback registered; destroying it unregisters and waits for a running call to return.

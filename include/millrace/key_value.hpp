@@ -15,10 +15,10 @@
 namespace millrace {
 
 struct KeyValueEntry {
-  std::string key;
-  std::string value;
+  std::string key = {};
+  std::string value = {};
   std::uint64_t version = 0;  ///< grows with every write to any key; never reused
-  std::optional<Timestamp> expires_at;
+  std::optional<Timestamp> expires_at = {};
 };
 
 /// Thread-safe; every write is atomic and durable when it returns. Keys: 1 to 512 bytes. An expired key is absent.

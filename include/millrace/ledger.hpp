@@ -37,8 +37,8 @@ namespace millrace {
 struct Start {
   enum class Kind { beginning, end, position, time };
   Kind kind = Kind::end;
-  Position position;  ///< of Kind::position: the first event handed out is the one after it
-  Timestamp time;     ///< of Kind::time: stored at or after
+  Position position = {};  ///< of Kind::position: the first event handed out is the one after it
+  Timestamp time = {};     ///< of Kind::time: stored at or after
 
   static Start beginning() { return {Kind::beginning, {}, {}}; }
   static Start end() { return {}; }
@@ -59,7 +59,7 @@ struct OrderRule {
     none,
   };
   Kind kind = Kind::by_key;
-  std::string attribute;
+  std::string attribute = {};
 
   /// "key", "none" or "attribute:<name>". \throws Error{invalid_argument}
   static OrderRule parse(std::string_view text);
@@ -71,20 +71,21 @@ struct OrderRule {
 
 /// What may change during a group's life.
 struct GroupSettings {
-  RetryPolicy retry;
-  std::uint64_t max_parked = 10'000;            ///< events waiting behind busy keys before claiming stops
-  std::optional<std::chrono::seconds> expires;  ///< unseen for so long = no longer live, may be removed; absent = never
+  RetryPolicy retry = {};
+  std::uint64_t max_parked = 10'000;  ///< events waiting behind busy keys before claiming stops
+  /// Unseen for so long = no longer live, may be removed; absent = never.
+  std::optional<std::chrono::seconds> expires = {};
   void validate() const;
   bool operator==(const GroupSettings&) const = default;
 };
 
 /// Identity of a group, or the part of it a caller names. Recorded at creation, changed only by `alter_group`.
 struct GroupSpec {
-  std::optional<StreamName> stream;               ///< required to create
-  std::optional<Start> start;                     ///< required to create
-  std::optional<std::vector<std::string>> types;  ///< patterns; absent at creation = all
-  std::optional<OrderRule> order;                 ///< absent at creation = by_key
-  std::optional<GroupSettings> settings;          ///< absent at creation = defaults; given later = replaces
+  std::optional<StreamName> stream = {};               ///< required to create
+  std::optional<Start> start = {};                     ///< required to create
+  std::optional<std::vector<std::string>> types = {};  ///< patterns; absent at creation = all
+  std::optional<OrderRule> order = {};                 ///< absent at creation = by_key
+  std::optional<GroupSettings> settings = {};          ///< absent at creation = defaults; given later = replaces
 };
 
 struct Lag {
@@ -97,15 +98,15 @@ struct Lag {
 struct GroupInfo {
   GroupName name;
   StreamName stream;
-  std::vector<std::string> types;
-  Start start;  ///< as given at creation
-  OrderRule order;
-  GroupSettings settings;
+  std::vector<std::string> types = {};
+  Start start = {};  ///< as given at creation
+  OrderRule order = {};
+  GroupSettings settings = {};
   bool paused = false;
-  Timestamp created_at;
-  Timestamp last_seen;  ///< a claim, settle or session of it
-  Position cursor;      ///< everything up to here has been handed out, filtered out or set aside
-  Lag lag;
+  Timestamp created_at = {};
+  Timestamp last_seen = {};  ///< a claim, settle or session of it
+  Position cursor = {};      ///< everything up to here has been handed out, filtered out or set aside
+  Lag lag = {};
   std::uint64_t parked = 0;     ///< part of lag.waiting: behind busy keys
   std::uint64_t suspects = 0;   ///< part of lag.waiting
   std::uint64_t dead = 0;       ///< dead letters now
@@ -115,14 +116,14 @@ struct GroupInfo {
   std::uint64_t rejected = 0;   ///< ever moved to the dead letters
   std::uint64_t expired = 0;    ///< settled because `expirytime` had passed
   std::uint64_t skipped = 0;    ///< settled by `skip` or passed over by `seek`
-  std::string stalled;          ///< why nothing is handed out though events wait ("max_parked …"); empty = it is not
-  std::vector<std::string> consumers;  ///< that hold a claim or session now
+  std::string stalled = {};     ///< why nothing is handed out though events wait ("max_parked …"); empty = it is not
+  std::vector<std::string> consumers = {};  ///< that hold a claim or session now
 };
 
 /// Names one hand-out of one event: `"<claim>-<position>"`. A token from an earlier hand-out is *stale* for ever.
 struct Lease {
   std::uint64_t claim = 0;  ///< unique in the store's life
-  Position position;
+  Position position = {};
 
   [[nodiscard]] std::string to_string() const;
   /// \throws Error{invalid_argument}
@@ -131,20 +132,20 @@ struct Lease {
 };
 
 struct Delivery {
-  Lease lease;
-  Position position;
+  Lease lease = {};
+  Position position = {};
   std::uint32_t attempt = 1;  ///< 1 + earlier hand-outs that were neither released nor settled
   std::uint32_t failures = 0;
   std::uint32_t crashes = 0;
-  Timestamp lease_until;  ///< on the store's clock, when handed out
-  Event event;
+  Timestamp lease_until = {};  ///< on the store's clock, when handed out
+  Event event = {};
 };
 
 /// A consumer's presence. Its claims live as long as it is renewed.
 using SessionId = std::uint64_t;
 
 struct ClaimRequest {
-  std::string consumer;             ///< who asks; shown by `pending`; not empty, at most 256 bytes
+  std::string consumer = {};        ///< who asks; shown by `pending`; not empty, at most 256 bytes
   std::size_t max = 100;            ///< most deliveries
   std::size_t max_bytes = 8 << 20;  ///< most event data (at least one event)
   /// What keeps the claim: a session, or a lease of its own.
@@ -152,39 +153,40 @@ struct ClaimRequest {
 };
 
 struct ClaimAnswer {
-  std::vector<Delivery> deliveries;
+  std::vector<Delivery> deliveries = {};
   /// When empty: nothing can become claimable before this much time has passed, unless a watch says so.
-  std::optional<Milliseconds> next_due;
+  std::optional<Milliseconds> next_due = {};
 };
 
 struct Settlement {
-  Lease lease;
-  Outcome outcome;
+  Lease lease = {};
+  Outcome outcome = {};
 };
 
 /// Events of a group that are not settled.
 struct PendingEvent {
   enum class State { claimed, waiting, parked, suspect };
-  Position position;
-  std::string id, source, type, subject;
+  Position position = {};
+  std::string id = {}, source = {}, type = {}, subject = {};
   State state = State::claimed;
-  std::string consumer;                  ///< of claimed
-  std::optional<Lease> lease;            ///< of claimed
-  std::optional<Timestamp> lease_until;  ///< of claimed
-  std::optional<Timestamp> next_try;     ///< of waiting
-  std::uint32_t attempt = 0;             ///< hand-outs so far that were not released
+  std::string consumer = {};                  ///< of claimed
+  std::optional<Lease> lease = {};            ///< of claimed
+  std::optional<Timestamp> lease_until = {};  ///< of claimed
+  std::optional<Timestamp> next_try = {};     ///< of waiting
+  std::uint32_t attempt = 0;                  ///< hand-outs so far that were not released
   std::uint32_t failures = 0;
   std::uint32_t crashes = 0;
-  std::string last_error;
+  std::string last_error = {};
 };
 std::string_view to_string(PendingEvent::State state) noexcept;
 
 struct DeadLetter {
-  Position position;
-  Event event;  ///< a copy: it outlives trimming
-  Timestamp stored_at;
-  Timestamp died_at;
-  std::string reason;  ///< why it died: "rejected: …", "gave up after 5 attempts: …", "crashed its consumer 3 times"
+  Position position = {};
+  Event event = {};  ///< a copy: it outlives trimming
+  Timestamp stored_at = {};
+  Timestamp died_at = {};
+  std::string reason =
+      {};  ///< why it died: "rejected: …", "gave up after 5 attempts: …", "crashed its consumer 3 times"
   std::uint32_t attempts = 0;
   std::uint32_t failures = 0;
   std::uint32_t crashes = 0;
@@ -192,22 +194,22 @@ struct DeadLetter {
 
 /// Which dead letters.
 struct DeadLetterQuery {
-  Position after;
-  std::size_t limit = 100;          ///< of a listing; redrive and purge take all that match
-  std::vector<Position> positions;  ///< empty = any
-  std::vector<std::string> types;   ///< patterns; empty = any
-  std::optional<std::string> reason_contains;
+  Position after = {};
+  std::size_t limit = 100;               ///< of a listing; redrive and purge take all that match
+  std::vector<Position> positions = {};  ///< empty = any
+  std::vector<std::string> types = {};   ///< patterns; empty = any
+  std::optional<std::string> reason_contains = {};
 };
 
 /// A purposeful change of a group.
 struct GroupChange {
-  std::optional<bool> paused;    ///< claims answer nothing while paused; settling goes on
-  std::optional<Start> seek;     ///< cursor there; every lease is stale, everything unsettled is forgotten
-                                 ///< except redriven events: somebody asked for those by name, they stay open
-  std::optional<Position> skip;  ///< settles this one unsettled event, counted as skipped; its lease is stale
-  std::optional<GroupSettings> settings;
-  std::optional<std::vector<std::string>> types;
-  std::optional<OrderRule> order;  ///< only while nothing is unsettled: else Error{busy}
+  std::optional<bool> paused = {};    ///< claims answer nothing while paused; settling goes on
+  std::optional<Start> seek = {};     ///< cursor there; every lease is stale, everything unsettled is forgotten
+                                      ///< except redriven events: somebody asked for those by name, they stay open
+  std::optional<Position> skip = {};  ///< settles this one unsettled event, counted as skipped; its lease is stale
+  std::optional<GroupSettings> settings = {};
+  std::optional<std::vector<std::string>> types = {};
+  std::optional<OrderRule> order = {};  ///< only while nothing is unsettled: else Error{busy}
 };
 
 /// Thread-safe. All calls block until done and throw `Error`.

@@ -26,8 +26,8 @@ struct Outcome {
 
   Kind kind = Kind::ack;
   FailureClass failure = FailureClass::handler;  ///< of a retry
-  std::optional<Milliseconds> after;             ///< of a retry: wait this long; absent = as the policy says
-  std::string reason;                            ///< of a retry or reject: kept, shown, never empty on reject
+  std::optional<Milliseconds> after = {};        ///< of a retry: wait this long; absent = as the policy says
+  std::string reason = {};                       ///< of a retry or reject: kept, shown, never empty on reject
 
   static Outcome ack() { return {}; }
   /// Again later; counts as a failure.
@@ -69,14 +69,14 @@ struct FailureCounts {
   std::uint32_t failures = 0;          ///< handler and transient together
   std::uint32_t handler_failures = 0;  ///< those that count against max_attempts
   std::uint32_t crashes = 0;
-  std::optional<Timestamp> first_failure_at;
+  std::optional<Timestamp> first_failure_at = {};
 };
 
 /// The decision, pure. `counts` already includes the failure that just happened.
 struct RetryDecision {
   bool dead = false;
-  Milliseconds wait{0};  ///< when not dead
-  std::string reason;    ///< when dead: "gave up after 5 attempts: <reason>"
+  Milliseconds wait{0};     ///< when not dead
+  std::string reason = {};  ///< when dead: "gave up after 5 attempts: <reason>"
 };
 /// \param random uniform in [0, 1); the jitter.
 RetryDecision decide_retry(const RetryPolicy& policy, const Outcome& outcome, const FailureCounts& counts,

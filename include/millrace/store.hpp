@@ -20,7 +20,7 @@ namespace millrace {
 struct StoreOptions {
   /// `memory:` · `sqlite:<path>?<option>=<value>&…` (a plain path means sqlite). Empty = the default file.
   /// Options of every store are those below, by name; an unknown one is an error.
-  std::string url;
+  std::string url = {};
 
   enum class Access {
     owner,  ///< a daemon or an embedding program: one per file; a second one is refused with the first one's pid
@@ -41,7 +41,7 @@ struct StoreOptions {
 
 /// What a backend promises; the same table is docs/stores.md.
 struct Capabilities {
-  std::string name;  ///< "memory", "sqlite"
+  std::string name = {};  ///< "memory", "sqlite"
   Durability strongest = Durability::durable;
   bool shared_between_processes = false;
   bool fences_late_settles = true;
@@ -60,8 +60,8 @@ class Store {
   [[nodiscard]] virtual std::string describe() const = 0;
   /// Counters for metrics, `millrace_store_<name>`; names ending in _total only grow.
   struct Figure {
-    std::string name;
-    std::string help;
+    std::string name = {};
+    std::string help = {};
     double value;
   };
   [[nodiscard]] virtual std::vector<Figure> figures() const = 0;
