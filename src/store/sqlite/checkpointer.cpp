@@ -3,6 +3,8 @@
 
 #include <sqlite3.h>
 
+#include <utility>
+
 #include "base/log.hpp"
 
 namespace millrace::store::sqlite {
@@ -13,6 +15,8 @@ constexpr std::uint64_t kPassiveBytes = 8 << 20;
 /// With the writer running there is always a rest that was written meanwhile, and the log begins anew only when there
 /// is none: at this length the writer is held for the moment the rest takes.
 constexpr std::uint64_t kPauseBytes = 32 << 20;
+/// Where the log grows faster than the disk takes it, the writer is held from here on until it is moved.
+constexpr std::uint64_t kHoldBytes = 64 << 20;
 
 void move_log(Connection& connection) {
   const int code = sqlite3_wal_checkpoint_v2(connection.handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
@@ -43,9 +47,16 @@ void Checkpointer::committed(std::uint64_t wal_bytes) {
     const std::lock_guard lock(mutex_);
     wal_bytes_ = wal_bytes;
     if (wal_bytes < moved_at_) moved_at_ = 0;  // it began anew
-    if (due_ || wal_bytes < moved_at_ + kPassiveBytes) return;
-    due_ = true;
-    moved_at_ = wal_bytes;
+    const bool more = !due_ && wal_bytes >= moved_at_ + kPassiveBytes;
+    if (more) {
+      due_ = true;
+      moved_at_ = wal_bytes;
+    }
+    if (due_ && !holds_ && wal_bytes >= kHoldBytes) {
+      holds_ = true;
+      writer_.hold();
+    }
+    if (!more) return;
   }
   wake_.notify_one();
 }
@@ -55,24 +66,25 @@ void Checkpointer::run() {
   while (true) {
     wake_.wait(lock, [&] { return due_ || stopping_; });
     if (stopping_) break;
-    const std::uint64_t wal_bytes = wal_bytes_;
     lock.unlock();
     bool failed = false;
     try {
-      checkpoint(wal_bytes);
+      checkpoint();
     } catch (const Error& error) {
       log::write(log::Level::warn, error);
+      if (error.code() == Errc::outcome_unknown) writer_.distrust_log();
       connection_.reset();
       failed = true;
     }
     lock.lock();
     due_ = false;
+    if (std::exchange(holds_, false)) writer_.resume();
     ++(failed ? figures_.failed : figures_.checkpoints);
   }
   connection_.reset();
 }
 
-void Checkpointer::checkpoint(std::uint64_t wal_bytes) {
+void Checkpointer::checkpoint() {
   if (!connection_) {
     connection_ = std::make_unique<Connection>(path_, Connection::Mode::read_write);
     connection_->execute("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0");
@@ -80,9 +92,8 @@ void Checkpointer::checkpoint(std::uint64_t wal_bytes) {
   move_log(*connection_);
   {
     const std::lock_guard lock(mutex_);
-    wal_bytes = wal_bytes_;  // it grew while that took its time
+    if (wal_bytes_ < kPauseBytes) return;  // as long as it has become meanwhile
   }
-  if (wal_bytes < kPauseBytes) return;
   const Writer::Pause pause(writer_);
   move_log(*connection_);
   const std::lock_guard lock(mutex_);

@@ -34,7 +34,7 @@ class Checkpointer {
 
  private:
   void run();
-  void checkpoint(std::uint64_t wal_bytes);
+  void checkpoint();
 
   std::string path_;
   Writer& writer_;
@@ -44,6 +44,7 @@ class Checkpointer {
   std::uint64_t wal_bytes_ = 0;
   std::uint64_t moved_at_ = 0;  ///< length of the log at the last checkpoint, since it began anew
   bool due_ = false;
+  bool holds_ = false;  ///< the writer, because the log is very long
   bool stopping_ = false;
   Figures figures_;
   std::thread thread_;

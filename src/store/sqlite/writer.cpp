@@ -228,11 +228,20 @@ Writer::Pause::Pause(Writer& writer) : writer_(writer) {
 }
 
 Writer::Pause::~Pause() {
+  writer_.resume();
+}
+
+void Writer::hold() {
+  const std::lock_guard lock(mutex_);
+  ++pauses_;
+}
+
+void Writer::resume() {
   {
-    const std::lock_guard lock(writer_.mutex_);
-    --writer_.pauses_;
+    const std::lock_guard lock(mutex_);
+    --pauses_;
   }
-  writer_.paused_.notify_all();
+  paused_.notify_all();
 }
 
 // ---- One transaction ----
@@ -241,6 +250,22 @@ void Writer::set_synchronous(bool full) {
   if (full == synchronous_full_) return;
   connection_->execute(full ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL");
   synchronous_full_ = full;
+}
+
+/// A failed sync may have dropped pages that later syncs no longer know of, and a hole in the log ends it: everything
+/// behind the hole would be lost with the machine, however often it was synced. What the log holds is therefore written
+/// anew, into the file, and the log begins from nothing.
+void Writer::renew_log() {
+  if (!log_distrusted_) return;
+  const int code =
+      sqlite3_wal_checkpoint_v2(connection_->handle(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
+  if (code != SQLITE_OK) {
+    throw Error(Errc::unavailable, "write", options_.path,
+                "a sync failed earlier, and the log of commits cannot be renewed yet; nothing was written; retry, and "
+                "check the disk",
+                native_name(code));
+  }
+  log_distrusted_ = false;
 }
 
 /// False when positions must be reserved first, which takes a synced commit; then nothing was begun.
@@ -303,6 +328,7 @@ void Writer::transact(std::vector<Queued>& batch) {
   try {
     const LockFile::Turn turn(lock_);
     if (!connection_) open();
+    renew_log();
     if (!begin(batch, durable)) {
       reserve(batch);
       begin(batch, durable);
@@ -353,6 +379,7 @@ void Writer::commit() {
       // After a failed sync nothing this connection remembers is certain: begin again from the file.
       state_->forget();
       connection_lost_ = true;
+      log_distrusted_ = true;
     }
     throw error;
   }

@@ -97,6 +97,12 @@ class Writer {
    private:
     Writer& writer_;
   };
+  /// Keeps the writer from its next transaction until as many calls of resume(). Waits for nothing: for the writer's
+  /// own thread.
+  void hold();
+  void resume();
+  /// After a sync outside the writer failed: what it covered may be missing from the disk, whatever later syncs say.
+  void distrust_log() { log_distrusted_ = true; }
   /// Called after commits with the size of the write-ahead log. Set before start().
   void on_commit(std::function<void(std::uint64_t wal_bytes)> callback) { on_commit_ = std::move(callback); }
   /// Called about once a second while nothing is queued, and at least every ten seconds. On the writer thread.
@@ -120,6 +126,7 @@ class Writer {
   void commit();
   void open();
   void set_synchronous(bool full);
+  void renew_log();
   void give_up(std::vector<Queued>& batch, const Error& error);
   void answer(std::vector<Queued> batch, Durability reached);
   void run_completions();
@@ -169,6 +176,7 @@ class Writer {
   std::mutex watch_mutex_;
   std::vector<std::shared_ptr<Watcher>> watchers_;
   std::atomic<bool> watched_{false};
+  std::atomic<bool> log_distrusted_{false};
 
   std::thread completion_thread_;
   std::thread thread_;
