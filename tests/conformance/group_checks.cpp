@@ -81,9 +81,49 @@ void check_starts(Subject& subject) {
   require_equal(handed_out("end", Start::end()), 0U, "events from the end");
   require_equal(handed_out("position", Start::after(before[2])), 5U, "events after a position");
   require_equal(handed_out("time", Start::at(boundary)), 3U, "events since a time");
+  // A position no event has yet means: from now on.
+  const Start beyond = Start::after(Position(after.back().high, after.back().low + 1000));
+  require_equal(handed_out("beyond", beyond), 0U, "events after a position beyond the end");
+  require(subject.ledger().group("beyond").cursor == after.back(), "a start beyond the end is the end");
+  const GroupInfo moved = subject.ledger().alter_group("beginning", {.seek = beyond});
+  require(moved.cursor == after.back() && moved.lag.ahead == 0, "a seek beyond the end is the end");
   append_many(subject, 2, "", "more");
+  require_equal(subject.ledger().claim("beyond", claim_by("c")).deliveries.size(), 2U,
+                "events appended after a start beyond the end");
+  require_equal(subject.ledger().claim("beginning", claim_by("c")).deliveries.size(), 2U,
+                "events appended after a seek beyond the end");
   require_equal(subject.ledger().claim("end", claim_by("c")).deliveries.size(), 2U,
                 "events appended after a start at the end");
+}
+
+void check_group_expiry(Subject& subject) {
+  Ledger& ledger = subject.ledger();
+  GroupSettings settings;
+  settings.expires = std::chrono::seconds{1};
+  ledger.ensure_group("unused", from_beginning({}, {}, settings));
+  ledger.ensure_group("used", from_beginning({}, {}, settings));
+  ledger.ensure_group("forever", from_beginning());
+  const auto positions = append_many(subject, 1);
+  const SessionId session = ledger.open_session("c", Milliseconds{5'000});
+  ClaimRequest request = claim_by("c");
+  request.hold = session;
+  require_equal(ledger.claim("used", request).deliveries.size(), 1U, "deliveries to a session");
+  const auto names = [&] {
+    std::string all;
+    for (const GroupInfo& info : ledger.groups()) all += info.name.str() + " ";
+    return all;
+  };
+  for (int i = 0; i < 150 && names() != "forever used "; ++i) {
+    std::this_thread::sleep_for(Milliseconds{100});
+    require(ledger.renew_session(session), "a session is renewed");
+  }
+  require(names() == "forever used ", "groups nobody uses go, those of a living session stay: " + names());
+  for (int i = 0; i < 15; ++i) {
+    std::this_thread::sleep_for(Milliseconds{100});
+    require(ledger.renew_session(session), "a session is renewed");
+  }
+  require(names() == "forever used ", "a living session keeps its group: " + names());
+  require_error(Errc::unknown_group, "an expired group", [&] { ledger.group("unused"); });
 }
 
 void check_lag(Subject& subject) {

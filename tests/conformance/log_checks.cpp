@@ -229,6 +229,30 @@ void check_trim(Subject& subject) {
   require(info.events == 0 && info.first == Position{} && info.last == at(19) && info.bytes == 0, "an emptied stream");
 }
 
+void check_ids_forgotten(Subject& subject) {
+  subject.reopen_with("dedup_keep=1");
+  EventLog& log = subject.log();
+  const Position first = subject.append(make_event("old"));
+  const Position second = subject.append(make_event("older"));
+  subject.ledger().ensure_group("late", {.stream = StreamName(kDefaultStream), .start = Start::end()});
+  std::this_thread::sleep_for(Milliseconds{1'050});
+  require(subject.append(std::vector{make_event("old")})[0].status == AppendStatus::duplicate,
+          "an id is known while its event is in the log, however old");
+  const Position young = subject.append(make_event("young"));
+  TrimRequest by_age;
+  by_age.max_age = std::chrono::seconds{1};
+  const TrimResult trimmed = log.trim(kDefaultStream, by_age);
+  require(trimmed.removed == 2 && trimmed.trimmed_to == second, "trim by age removes what is old, and only that");
+  require(log.find(kDefaultStream, "/conformance", "young").has_value(), "what is young stays");
+  const auto again = subject.append(std::vector{make_event("old")});
+  require(again[0].status == AppendStatus::duplicate && again[0].position == first,
+          "a trimmed event's id is known for dedup_keep");
+  std::this_thread::sleep_for(Milliseconds{1'100});
+  const auto anew = subject.append(std::vector{make_event("old")});
+  require(anew[0].status == AppendStatus::stored && *anew[0].position > young,
+          "after dedup_keep the id is new, its position too");
+}
+
 void check_watch(Subject& subject) {
   struct Calls {
     std::mutex mutex;

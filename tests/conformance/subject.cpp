@@ -57,8 +57,14 @@ Subject::~Subject() {
 
 std::string Subject::url() const {
   std::string url = case_.url;
+  if (!url_options_.empty()) url += (url.find('?') == std::string::npos ? "?" : "&") + url_options_;
   if (const auto at = url.find("{dir}"); at != std::string::npos) url.replace(at, 5, dir_.string());
   return url;
+}
+
+void Subject::reopen_with(const std::string& url_options) {
+  url_options_ = url_options;
+  reopen();
 }
 
 void Subject::reopen() {
@@ -130,6 +136,8 @@ const std::vector<Check>& checks() {
       {"sessions", check_sessions},
       {"extend", check_extend},
       {"trim", check_trim},
+      {"group_expiry", check_group_expiry},
+      {"ids_forgotten", check_ids_forgotten},
       {"lag", check_lag},
       {"dead_letters", check_dead_letters},
       {"max_parked", check_max_parked},

@@ -65,6 +65,8 @@ class Subject {
   Ledger& ledger() { return store_->ledger(); }
   KeyValue& kv() { return store_->kv(); }
   void reopen();
+  /// Opened again with options of its own, e.g. "dedup_keep=1". A store that keeps nothing is a new one then.
+  void reopen_with(const std::string& url_options);
 
   std::vector<AppendResult> append(const std::vector<Event>& events, const StreamName& stream = kDefaultStream);
   Position append(const Event& event) { return append(std::vector<Event>{event}).at(0).position.value(); }
@@ -72,6 +74,7 @@ class Subject {
  private:
   StoreCase case_;
   Wrap wrap_;
+  std::string url_options_;
   std::filesystem::path dir_;
   std::uint64_t seed_;
   std::unique_ptr<Store> store_;
@@ -114,6 +117,8 @@ void check_read_queries(Subject&);
 void check_group_identity(Subject&);
 void check_starts(Subject&);
 void check_trim(Subject&);
+void check_group_expiry(Subject&);
+void check_ids_forgotten(Subject&);
 void check_lag(Subject&);
 void check_dead_letters(Subject&);
 void check_max_parked(Subject&);

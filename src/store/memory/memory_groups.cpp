@@ -83,6 +83,7 @@ GroupInfo MemoryLedger::info(const GroupName& name, Group& group) {
 GroupInfo MemoryLedger::ensure_group(const GroupName& name, const GroupSpec& spec) {
   const std::lock_guard lock(shared_.mutex);
   const Timestamp now = shared_.clock.now();
+  shared_.drop_expired_groups(now);
   auto it = shared_.groups.find(name);
   if (it == shared_.groups.end()) {
     GroupIdentity identity = new_group(name, spec);
@@ -104,6 +105,7 @@ GroupInfo MemoryLedger::ensure_group(const GroupName& name, const GroupSpec& spe
 
 std::vector<GroupInfo> MemoryLedger::groups() {
   const std::lock_guard lock(shared_.mutex);
+  shared_.drop_expired_groups(shared_.clock.now());
   std::vector<GroupInfo> all;
   for (auto& [name, group] : shared_.groups) all.push_back(info(name, group));
   return all;

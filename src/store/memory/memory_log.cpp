@@ -75,7 +75,8 @@ Page MemoryLog::read(const StreamName& name, const ReadQuery& query) {
     const Ordinal end = query.until ? stream.before(*query.until) : stream.last();
     std::size_t bytes = 0;
     std::size_t scanned = 0;
-    while (at < end && found.size() < query.limit && bytes < query.max_bytes && scanned < query.max_scan) {
+    while (at < end && found.size() < query.limit && (found.empty() || bytes < query.max_bytes) &&
+           scanned < query.max_scan) {
       const SharedEvent stored = stream.at(++at);
       ++scanned;
       if (!types.matches(stored->event.type) || !sources.matches(stored->event.source)) continue;
@@ -109,6 +110,7 @@ TrimResult MemoryLog::trim(const StreamName& name, const TrimRequest& request) {
   const std::lock_guard lock(shared_.mutex);
   Stream& stream = shared_.stream_at("trim", name);
   const Timestamp now = shared_.clock.now();
+  shared_.drop_expired_groups(now);
   const Ordinal target = stream.trim_target(request, now);
   Ordinal horizon = target;
   TrimResult result;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/memory/memory_store.hpp"
 
+#include "base/log.hpp"
 #include "store/url.hpp"
 
 namespace millrace::store {
@@ -20,6 +21,15 @@ Group& Shared::group_at(std::string_view operation, const GroupName& name) {
   const auto it = groups.find(name);
   if (it == groups.end()) throw unknown_group(operation, name);
   return it->second;
+}
+
+void Shared::drop_expired_groups(Timestamp now) {
+  std::erase_if(groups, [&](const auto& entry) {
+    if (entry.second.live(now)) return false;
+    log::info("group_expired", entry.first.str(),
+              "nobody has used this group for as long as it was to be kept: deleted");
+    return true;
+  });
 }
 
 Capabilities MemoryStore::capabilities() const {

@@ -76,6 +76,9 @@ struct Shared {
 
   Stream& stream_at(std::string_view operation, const StreamName& name);
   Group& group_at(std::string_view operation, const GroupName& name);
+  /// Forgets the groups nobody has used for as long as they were to be kept: there is no housekeeping thread here, so
+  /// every call that makes, lists or trims for groups looks first.
+  void drop_expired_groups(Timestamp now);
 };
 
 class MemoryLog : public EventLog {

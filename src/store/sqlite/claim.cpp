@@ -50,6 +50,7 @@ ClaimAnswer hand_out(State& state, const GroupName& name, const ClaimRequest& re
       throw Error(Errc::timed_out, "claim", name.str(), "the session has ended; open a new one");
     }
     lease_until = session->second.until;
+    state.note_use(*id, name);
   } else {
     lease_until = state.now() + std::get<Milliseconds>(request.hold);
   }

@@ -216,15 +216,20 @@ SessionId SqliteLedger::open_session(const std::string& consumer, Milliseconds l
 bool SqliteLedger::renew_session(SessionId id) {
   return writer_.call(false, [&](State& state) {
     const auto session = state.sessions().find(id);
-    if (session == state.sessions().end() || session->second.until <= state.now()) return false;
+    if (session == state.sessions().end() || session->second.until <= state.now()) {
+      state.note_ended(id);
+      return false;
+    }
     session->second.until = state.now() + session->second.lease;
     state.connection().prepared("UPDATE session SET until = ? WHERE id = ?").run(session->second.until, id);
+    state.note_renewed(id);
     return true;
   });
 }
 
 void SqliteLedger::close_session(SessionId id) {
   writer_.call(true, [&](State& state) {
+    state.note_ended(id);
     const auto session = state.sessions().find(id);
     if (session == state.sessions().end()) return;
     // One that has expired has crashed, however politely it says goodbye now.

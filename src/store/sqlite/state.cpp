@@ -365,6 +365,14 @@ std::map<SessionId, Session>& State::sessions() {
   return sessions_;
 }
 
+void State::note_renewed(SessionId session) {
+  const auto used = used_.find(session);
+  if (used == used_.end()) return;
+  for (const GroupName& name : used->second) {
+    if (Group* group = find_group(name)) touch(*group, true);
+  }
+}
+
 ledger::SessionEnd State::session_end() {
   sessions();
   return [this](SessionId id) -> std::optional<Timestamp> {

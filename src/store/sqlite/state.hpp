@@ -131,6 +131,11 @@ class State {
   void touch(Group& group, bool seen);
 
   std::map<SessionId, Session>& sessions();
+  /// A session has claimed from a group: while it is renewed, the group is in use. Of this process, so it outlives what
+  /// forget() forgets.
+  void note_use(SessionId session, const GroupName& group) { used_[session].insert(group); }
+  void note_renewed(SessionId session);
+  void note_ended(SessionId session) { used_.erase(session); }
   ledger::SessionEnd session_end();
 
   /// Something became claimable in this transaction.
@@ -168,6 +173,7 @@ class State {
   std::set<Group*> dirty_groups_;
   bool sessions_loaded_ = false;
   std::map<SessionId, Session> sessions_;
+  std::map<SessionId, std::set<GroupName>> used_;
 };
 
 /// Reads the skipped ranges of a stream.

@@ -66,6 +66,7 @@ class SqliteStore final : public Store {
       : path_(path),
         owner_(options.access == StoreOptions::Access::owner),
         lock_(std::move(lock)),
+        latest_(opening.latest),
         clock_(opening.latest),
         writer_({path, opening.incarnation, options.min_free_bytes, options.dedup_keep}, *lock_, clock_),
         readers_(path),
@@ -103,11 +104,12 @@ class SqliteStore final : public Store {
   [[nodiscard]] std::vector<Figure> figures() const override;
 
  private:
-  /// Nobody could renew a lease while the store was away.
+  /// Nobody could renew a lease or use a group while the store was away.
   void renew_leases() {
-    writer_.call(true, [](State& state) {
+    writer_.call(true, [this](State& state) {
       for (Group* group : state.all_groups()) {
         state.touch(*group, false);
+        group->last_seen += std::max(state.now() - latest_, std::chrono::microseconds{0});
         group->state.renew_leases(state.now());
       }
     });
@@ -130,6 +132,7 @@ class SqliteStore final : public Store {
   std::string path_;
   bool owner_;
   std::unique_ptr<LockFile> lock_;
+  Timestamp latest_;  ///< that anybody recorded before
   StoreClock clock_;
   Writer writer_;
   Readers readers_;

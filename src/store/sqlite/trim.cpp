@@ -175,6 +175,7 @@ void keep_house(State& state, std::chrono::seconds dedup_keep, bool owner) {
   for (const SessionId id : ended) {
     connection.prepared("DELETE FROM session WHERE id = ?").run(id);
     state.sessions().erase(id);
+    state.note_ended(id);
   }
   if (connection.integer("PRAGMA freelist_count") > kVacuumFrom) {
     connection.execute("PRAGMA incremental_vacuum(" + std::to_string(kVacuumStep) + ")");

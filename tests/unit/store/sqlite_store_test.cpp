@@ -232,6 +232,31 @@ TEST(SqliteStore, GroupsComeBackAsTheyWere) {
   }
 }
 
+TEST(SqliteStore, TheTimeAStoreWasAwayDoesNotCountAgainstItsGroups) {
+  const TempDirectory directory;
+  const std::string path = directory.file("events.db");
+  GroupSpec spec = from_beginning();
+  spec.settings = GroupSettings{};
+  spec.settings->expires = std::chrono::hours{24};
+  {
+    const auto store = open_store(options_for(path));
+    store->ledger().ensure_group("kept", spec);
+    store->ledger().ensure_group("unused", spec);
+  }
+  const std::string hours = std::to_string(3'600'000'000LL);
+  // Off for 100 hours; of which moment "unused" had not been used for 30.
+  sql(path, "UPDATE consumer_group SET last_seen = last_seen - 100 * " + hours);
+  sql(path, "UPDATE consumer_group SET last_seen = last_seen - 30 * " + hours + " WHERE name = 'unused'");
+  const auto store = open_store(options_for(path));
+  const auto groups_now = [&] {
+    std::string names;
+    for (const GroupInfo& info : store->ledger().groups()) names += info.name.str() + " ";
+    return names;
+  };
+  for (int i = 0; i < 500 && groups_now() != "kept "; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_EQ(groups_now(), "kept ");
+}
+
 TEST(SqliteStore, TrimmedIdsAreRemembered) {
   const TempDirectory directory;
   const auto store = open_store(options_for(directory.file("events.db")));
