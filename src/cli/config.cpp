@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
 #include "daemon/config.hpp"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <boost/json.hpp>
