@@ -19,6 +19,7 @@ constexpr std::size_t kCommitOperations = 4096;
 constexpr std::size_t kCommitBytes = 16 << 20;
 /// Positions reserved at once for commits that are not synced.
 constexpr std::uint64_t kReserve = 100'000;
+constexpr std::uint32_t kRenewIdsFrom = 0xF000'0000;
 constexpr std::chrono::milliseconds kLookForOthers{50};
 constexpr std::chrono::seconds kIdle{1};
 constexpr std::chrono::seconds kHouseAtLeast{10};
@@ -97,7 +98,7 @@ class Writer::WatchHandle final : public Watch {
 };
 
 Writer::Writer(const Options& options, LockFile& lock, const StoreClock& clock)
-    : options_(options), lock_(lock), clock_(clock) {
+    : options_(options), lock_(lock), clock_(clock), last_id_(options.last_id) {
   open();
 }
 
@@ -268,6 +269,20 @@ void Writer::renew_log() {
   log_distrusted_ = false;
 }
 
+/// Ids (of claims and sessions) are the incarnation and a counter of 32 bits. Before that runs out, which takes a busy
+/// process days, it goes on under a new incarnation; recorded and synced first, so that no id is ever given twice.
+void Writer::renew_ids() {
+  if (state_->last_id() < kRenewIdsFrom) return;
+  set_synchronous(true);
+  connection_->prepared("BEGIN IMMEDIATE").run();
+  connection_->prepared("UPDATE meta SET value = value + 1 WHERE key = 'incarnation'").run();
+  const std::int64_t incarnation = connection_->integer("SELECT value FROM meta WHERE key = 'incarnation'");
+  commit();
+  options_.incarnation = static_cast<std::uint32_t>(incarnation);
+  last_id_ = 0;
+  state_ = std::make_unique<State>(*connection_, clock_, options_.incarnation, last_id_);
+}
+
 /// False when positions must be reserved first, which takes a synced commit; then nothing was begun.
 bool Writer::begin(const std::vector<Queued>& batch, bool durable) {
   set_synchronous(durable);
@@ -329,6 +344,7 @@ void Writer::transact(std::vector<Queued>& batch) {
     const LockFile::Turn turn(lock_);
     if (!connection_) open();
     renew_log();
+    renew_ids();
     if (!begin(batch, durable)) {
       reserve(batch);
       begin(batch, durable);
@@ -518,7 +534,7 @@ void Writer::check_space(std::size_t bytes) {
   bytes_since_space_check_ += bytes;
   const auto now = Clock::now();
   if (space_floor_ == 0 || bytes_since_space_check_ > kSpaceBytes || now - space_checked_ > kSpaceEvery) {
-    const DiskSpace space = disk_space(options_.path);
+    const DiskSpace space = options_.space(options_.path);
     space_free_ = space.free;
     space_floor_ = std::max<std::uint64_t>(1, std::min(options_.min_free_bytes, space.total / 20));
     bytes_since_space_check_ = 0;

@@ -64,6 +64,8 @@ class Writer {
     std::uint32_t incarnation = 0;
     std::uint64_t min_free_bytes = 0;
     std::chrono::seconds dedup_keep{};
+    std::uint32_t last_id = 0;  ///< of the ids given under this incarnation
+    std::function<DiskSpace(const std::string& path)> space = &disk_space;
   };
   Writer(const Options& options, LockFile& lock, const StoreClock& clock);
   ~Writer();     ///< stop()
@@ -127,6 +129,7 @@ class Writer {
   void open();
   void set_synchronous(bool full);
   void renew_log();
+  void renew_ids();
   void give_up(std::vector<Queued>& batch, const Error& error);
   void answer(std::vector<Queued> batch, Durability reached);
   void run_completions();
@@ -145,7 +148,7 @@ class Writer {
   std::unique_ptr<State> state_;
   bool synchronous_full_ = true;
   bool connection_lost_ = false;
-  std::uint32_t last_id_ = 0;  ///< of the State before a connection was lost
+  std::uint32_t last_id_;  ///< of the State before a connection was lost
   std::uint64_t page_size_ = 0;
   std::uint64_t wal_bytes_ = 0;
   std::int64_t seen_version_ = -1;  ///< of what watchers were told
