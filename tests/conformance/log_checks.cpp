@@ -289,6 +289,12 @@ void check_capabilities(Subject& subject) {
   const Capabilities told = subject.store().capabilities();
   const auto durable = subject.log().append(kDefaultStream, std::vector{make_event("1")}, Durability::durable);
   require(durable[0].durability == told.strongest, "a durable append reaches the strongest level");
+  StoreOptions beside;
+  beside.url = subject.url();
+  beside.access = StoreOptions::Access::tool;
+  require(
+      open_store(beside)->log().find(kDefaultStream, "/conformance", "1").has_value() == told.shared_between_processes,
+      "shared_between_processes tells whether another one sees the same store");
   bool any_relaxed = false;  // one may reach more than it asked for, by travelling with a durable write
   for (int i = 0; i < 20; ++i) {
     const auto answer =
