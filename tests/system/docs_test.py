@@ -81,6 +81,14 @@ class HttpReference(unittest.TestCase):
         base = first.rsplit("/", 1)[0]
         return f"{method} {path}" in {first, *(base + other for other in others)}
 
+    def test_it_names_every_error(self):
+        errors = (harness.CHECKOUT / "include/millrace/error.hpp").read_text(encoding="utf-8")
+        codes = re.findall(r"^  (\w+),", errors.split("enum class Errc")[1].split("};")[0], re.MULTILINE)
+        self.assertGreater(len(codes), 15)
+        table = self.TEXT.split("## Errors")[1].split("## Metrics")[0]
+        for code in codes:
+            self.assertIn(f"`{code}`", table)
+
     def test_it_names_every_metric(self):
         named = set(re.findall(r"`(\w+)`", self.TEXT.split("## Metrics")[1]))
         golden = (harness.CHECKOUT / "tests/unit/daemon/metric_names_test.cpp").read_text(encoding="utf-8")
