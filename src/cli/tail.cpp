@@ -116,7 +116,8 @@ int follow(Target& target, const Options& o, Printer& printer) {
       std::fprintf(stderr, "millrace tail: the daemon ended the stream; connecting again\n");
     } catch (const Error& error) {
       // The first connection must succeed; and what is refused for good is not asked for again.
-      if (last.empty() || !is_transient(error.code())) throw;
+      const bool later = is_transient(error.code()) || error.code() == Errc::stopped;  // a restart
+      if (last.empty() || !later) throw;
       std::fprintf(stderr, "millrace tail: %s; connecting again\n", printable(error.message()).c_str());
     }
     wait = last != before

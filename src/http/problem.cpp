@@ -65,9 +65,10 @@ Problem problem_of(const Error& error) {
   std::string detail = error.operation();
   if (!error.object().empty()) detail += (detail.empty() ? "" : " ") + error.object();
   if (!error.message().empty()) detail += (detail.empty() ? "" : ": ") + error.message();
-  return {status_of(error.code()), std::string(to_string(error.code())),
-          std::move(detail),       is_transient(error.code()),
-          error.object(),          error.native()};
+  // Over HTTP one that was told to stop is mostly one that starts again.
+  const bool retryable = is_transient(error.code()) || error.code() == Errc::stopped;
+  return {status_of(error.code()), std::string(to_string(error.code())), std::move(detail), retryable, error.object(),
+          error.native()};
 }
 
 }  // namespace millrace::http

@@ -66,5 +66,10 @@ TEST(Problem, StaysValidJsonWhateverItIsToldAbout) {
   EXPECT_EQ(json_quote("a\xFF\x01\n"), "\"a\xEF\xBF\xBD\\u0001\\n\"");
 }
 
+TEST(Problem, AServerThatStopsMayBeAskedAgain) {
+  EXPECT_TRUE(problem_of(Error(Errc::stopped, "tail", "events", "the daemon is stopping")).retryable);
+  EXPECT_FALSE(problem_of(Error(Errc::read_only, "append", "events", "opened for reading")).retryable);
+}
+
 }  // namespace
 }  // namespace millrace::http
