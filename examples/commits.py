@@ -39,7 +39,7 @@ def main() -> None:
     while deliveries := call(f"{GROUP}/claim", CLAIM)["deliveries"]:
         for delivery in deliveries:
             commit = delivery["event"]["data"]
-            authors[commit["author"]] += 1
+            authors["".join(c if c.isprintable() else "?" for c in commit["author"])] += 1
             days[commit["date"][:10]] += 1
         call(f"{GROUP}/ack", {"leases": [delivery["lease"] for delivery in deliveries]})
     if authors:

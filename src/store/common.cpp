@@ -34,7 +34,7 @@ std::vector<std::string> as_set(std::vector<std::string> texts) {
                            const std::string& named) {
   throw Error(Errc::group_mismatch, "ensure group", field,
               "group " + group.str() + " was created with " + field + " " + recorded + ", not " + named +
-                  "; change it on purpose (groups seek, alter or delete) or name what is recorded");
+                  "; name what is recorded, or delete the group and create it anew");
 }
 
 }  // namespace
