@@ -173,8 +173,7 @@ std::unique_ptr<Store> open_sqlite_store(const StoreUrl& url, const StoreOptions
   const std::string& path = url.path;
   const bool missing = inspect_file(path) == FileState::missing;
   if (missing && !options.create) {
-    throw Error(Errc::not_found, "open store", path,
-                "there is no store here; `millrace serve` makes one");
+    throw Error(Errc::not_found, "open store", path, "there is no store here; `millrace serve` makes one");
   }
   if (missing) make_directory_of(path);
   auto lock = std::make_unique<LockFile>(path);

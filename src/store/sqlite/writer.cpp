@@ -104,6 +104,7 @@ Writer::Writer(const Options& options, LockFile& lock, const StoreClock& clock)
 
 void Writer::start() {
   completion_thread_ = std::thread([this] { run_completions(); });
+  completion_id_ = completion_thread_.get_id();
   thread_ = std::thread([this] { run(); });
 }
 
@@ -154,8 +155,12 @@ void Writer::open() {
 void Writer::enqueue(Queued queued) {
   const std::size_t bytes = queued.operation->bytes;
   std::unique_lock lock(mutex_);
+  // Completions may queue operations, and only their thread makes room among the answers: it must not wait for itself.
+  const bool completing = std::this_thread::get_id() == completion_id_;
   room_.wait(lock, [&] {
-    return stopping_ || queue_.empty() || (queue_.size() < kQueueOperations && queued_bytes_ + bytes <= kQueueBytes);
+    const bool room = queue_.empty() || (queue_.size() < kQueueOperations && queued_bytes_ + bytes <= kQueueBytes);
+    const bool heard = unanswered_operations_ < kQueueOperations && unanswered_bytes_ <= kQueueBytes;
+    return stopping_ || completing || (room && heard);
   });
   if (stopping_) {
     lock.unlock();
@@ -429,6 +434,12 @@ void Writer::give_up(std::vector<Queued>& batch, const Error& error) {
 
 // ---- Answers ----
 
+std::size_t Writer::bytes_of(const std::vector<Queued>& batch) {
+  std::size_t bytes = 0;
+  for (const Queued& queued : batch) bytes += queued.operation->bytes;
+  return bytes;
+}
+
 void Writer::answer(std::vector<Queued> batch, Durability reached) {
   const bool owned = std::any_of(batch.begin(), batch.end(), [](const Queued& q) { return q.owned != nullptr; });
   if (!owned && batch.size() <= kAnswerInline) {
@@ -437,6 +448,11 @@ void Writer::answer(std::vector<Queued> batch, Durability reached) {
       operation.finish(operation.refused ? &*operation.refusal : nullptr, reached);
     }
     return;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    unanswered_operations_ += batch.size();
+    unanswered_bytes_ += bytes_of(batch);
   }
   {
     const std::lock_guard lock(completion_mutex_);
@@ -453,11 +469,19 @@ void Writer::run_completions() {
     auto [batch, reached] = std::move(completions_.front());
     completions_.pop_front();
     lock.unlock();
+    const std::size_t operations = batch.size();
+    const std::size_t bytes = bytes_of(batch);
     for (Queued& queued : batch) {
       Operation& operation = *queued.operation;
       operation.finish(operation.refused ? &*operation.refusal : nullptr, reached);
     }
     batch.clear();
+    {
+      const std::lock_guard answered(mutex_);
+      unanswered_operations_ -= operations;
+      unanswered_bytes_ -= bytes;
+    }
+    room_.notify_all();
     lock.lock();
   }
 }

@@ -131,6 +131,7 @@ class Writer {
   void renew_log();
   void renew_ids();
   void give_up(std::vector<Queued>& batch, const Error& error);
+  static std::size_t bytes_of(const std::vector<Queued>& batch);
   void answer(std::vector<Queued> batch, Durability reached);
   void run_completions();
   void tell_watchers();
@@ -165,6 +166,8 @@ class Writer {
   std::condition_variable paused_;
   std::deque<Queued> queue_;
   std::size_t queued_bytes_ = 0;
+  std::size_t unanswered_operations_ = 0;  ///< run, but their completions have not been called
+  std::size_t unanswered_bytes_ = 0;
   bool stopping_ = false;
   int pauses_ = 0;
   bool in_transaction_ = false;
@@ -182,6 +185,7 @@ class Writer {
   std::atomic<bool> log_distrusted_{false};
 
   std::thread completion_thread_;
+  std::thread::id completion_id_;  ///< set once, before any operation
   std::thread thread_;
 };
 

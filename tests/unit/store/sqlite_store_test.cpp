@@ -9,8 +9,10 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <future>
 #include <mutex>
 #include <thread>
+#include <variant>
 
 #include "sqlite_test_support.hpp"
 
@@ -381,6 +383,37 @@ TEST(SqliteStore, AToolAndABusyOwnerTakeTurns) {
   // queued, and the tool's end.
   EXPECT_GE(beside, kCommits / 4);
   EXPECT_LE(beside, kCommits * 4);
+}
+
+TEST(SqliteStore, PublishersWaitWhileCompletionsAreNotTaken) {
+  const TempDirectory directory;
+  const auto store = open_store(options_for(directory.file("events.db")));
+  Event large = event_of("large");
+  large.data = std::string(1 << 20, 'x');
+  store->log().append("events", std::vector{large});  // what follows are duplicates: they weigh, but write nothing
+  constexpr int kPosts = 400;
+  std::promise<void> release;
+  const std::shared_future<void> released = release.get_future().share();
+  std::atomic<int> posted{0};
+  std::atomic<int> done{0};
+  std::thread publisher([&] {
+    for (int i = 0; i < kPosts; ++i) {
+      store->log().append_async("events", {large}, Durability::durable, [&, released](const AppendAnswer& answer) {
+        released.wait();
+        if (std::holds_alternative<std::vector<AppendResult>>(answer)) ++done;
+      });
+      ++posted;
+    }
+  });
+  // It stands still once what is queued and what is not taken weigh as much as they may.
+  for (int before = -1; before != posted;) {
+    before = posted;
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  }
+  EXPECT_LT(posted, kPosts);
+  release.set_value();
+  publisher.join();
+  while (done < kPosts) std::this_thread::yield();
 }
 
 TEST(SqliteStore, WhatTheFileSaysCanBeReadWithSql) {
