@@ -184,6 +184,7 @@ void Claims::answer(const std::shared_ptr<Call>& call, const GroupName& group, s
   if (deliveries.empty()) return call->json(std::move(body));
   services_.metrics.delivered(group, deliveries);
   std::vector<Lease> leases;
+  leases.reserve(deliveries.size());
   for (const Delivery& delivery : deliveries) leases.push_back(delivery.lease);
   call->json(std::move(body), 200, [this, group, leases = std::move(leases)](bool sent) mutable {
     if (sent) return;
@@ -196,6 +197,7 @@ void Claims::answer(const std::shared_ptr<Call>& call, const GroupName& group, s
 void Claims::release(const GroupName& group, std::vector<Lease> leases, int tries_left) {
   try {
     std::vector<Settlement> settlements;
+    settlements.reserve(leases.size());
     for (const Lease& lease : leases) settlements.push_back({lease, Outcome::release()});
     services_.store.ledger().settle(group, settlements);
   } catch (const Error& error) {

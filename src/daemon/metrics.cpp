@@ -29,7 +29,7 @@ const prometheus::Histogram::BucketBoundaries kSeconds{0.0005, 0.001, 0.0025, 0.
 /// Values asked for now, grouped into families.
 class Live {
  public:
-  void add(const std::string& name, const std::string& help, double value, Labels labels = {}) {
+  void add(const std::string& name, const std::string& help, double value, const Labels& labels = {}) {
     auto family = std::find_if(families.begin(), families.end(), [&](const auto& f) { return f.name == name; });
     if (family == families.end()) {
       const bool counter = name.ends_with("_total");
@@ -37,7 +37,7 @@ class Live {
       family = families.end() - 1;
     }
     prometheus::ClientMetric metric;
-    for (auto& [label, text] : labels) metric.label.push_back({std::move(label), std::move(text)});
+    for (const auto& [label, text] : labels) metric.label.push_back({label, text});
     metric.counter.value = value;
     metric.gauge.value = value;
     family->metric.push_back(std::move(metric));

@@ -19,7 +19,7 @@ struct Backend {
   std::unique_ptr<Store> (*open)(const StoreUrl&, const StoreOptions&);
 };
 
-#define MILLRACE_STORE(scheme, function) Backend{#scheme, &function},
+#define MILLRACE_STORE(scheme, function) Backend{#scheme, &(function)},
 constexpr Backend kBackends[] = {
 #include "store/backends.inc"
 };

@@ -106,7 +106,7 @@ std::string_view advice_for(Errc code) noexcept {
   }
 }
 
-DatabaseError::DatabaseError(int native_code, std::string operation, std::string object, std::string detail)
+DatabaseError::DatabaseError(int native_code, std::string operation, std::string object, const std::string& detail)
     : Error(errc_of(native_code), std::move(operation), std::move(object),
             std::string(advice_for(errc_of(native_code))), native_name(native_code) + ": " + detail),
       native_code_(native_code) {}

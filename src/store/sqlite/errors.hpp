@@ -11,7 +11,7 @@ namespace millrace::store::sqlite {
 /// A failure of the database itself, as opposed to a request it refused: whatever transaction was open is lost.
 class DatabaseError : public Error {
  public:
-  DatabaseError(int native_code, std::string operation, std::string object, std::string detail);
+  DatabaseError(int native_code, std::string operation, std::string object, const std::string& detail);
   [[nodiscard]] int native_code() const noexcept { return native_code_; }
 
  private:

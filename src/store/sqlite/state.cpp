@@ -261,6 +261,7 @@ std::vector<Group*> State::all_groups() {
     while (rows.next()) names.emplace_back(rows.text(0));
   }
   std::vector<Group*> groups;
+  groups.reserve(names.size());
   for (const std::string& name : names) groups.push_back(find_group(GroupName(name)));
   return groups;
 }

@@ -70,15 +70,16 @@ class ServerTest : public testing::Test {
 
   Server& start(ServerOptions options = {}) {
     options.listen = "127.0.0.1:0";
-    server_ = std::make_unique<Server>(
-        options, [this](const Request& request) { return admit(request); },
-        [this](Request request, std::shared_ptr<Exchange> exchange) {
-          if (request.path == "/echo") return exchange->respond({200, {}, request.method + " " + request.body});
-          if (request.path == "/throw") throw Error(Errc::not_found, "look", "it", "not there");
-          const std::lock_guard lock(mutex_);
-          arrived_.push_back({std::move(request), std::move(exchange)});
-          some_.notify_all();
-        });
+    server_ = std::make_unique<Server>(options, &ServerTest::admit,
+                                       [this](Request request, std::shared_ptr<Exchange> exchange) {
+                                         if (request.path == "/echo")
+                                           return exchange->respond({200, {}, request.method + " " + request.body});
+                                         if (request.path == "/throw")
+                                           throw Error(Errc::not_found, "look", "it", "not there");
+                                         const std::lock_guard lock(mutex_);
+                                         arrived_.push_back({std::move(request), std::move(exchange)});
+                                         some_.notify_all();
+                                       });
     return *server_;
   }
   static Admission admit(const Request& request) {
