@@ -103,7 +103,6 @@ class Connection {
   enum class Mode {
     read_write,
     read_only,
-    inspect,  ///< reads the file as it is, without locks and without touching anything beside it
   };
   Connection(std::string path, Mode mode);
   ~Connection();

@@ -5,8 +5,11 @@
 #include <sqlite3.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <system_error>
 
 #include "base/uuid.hpp"
@@ -170,20 +173,26 @@ FileState inspect_file(const std::string& path) {
     throw Error(Errc::read_only, "open store", path, "the file cannot be written; check its permissions and the mount");
   }
   if (std::filesystem::file_size(path, error) == 0) foreign(path, "the file is empty, so it is not a Millrace store");
-  try {
-    Connection connection(path, Connection::Mode::inspect);
-    const std::int64_t application = connection.integer("PRAGMA application_id");
-    const std::int64_t version = connection.integer("PRAGMA user_version");
-    if (application != kApplicationId) foreign(path, "the file is a SQLite database, but not a Millrace store");
-    if (version > kFormatVersion) {
-      throw Error(Errc::unsupported_version, "open store", path,
-                  "the file has format version " + std::to_string(version) +
-                      ", written by a newer Millrace; this one " + "knows up to " + std::to_string(kFormatVersion) +
-                      ": upgrade Millrace");
-    }
-  } catch (const DatabaseError& failure) {
-    if (failure.code() != Errc::corrupt) throw;
-    foreign(path, "the file is damaged, or is not a Millrace store", failure.native());
+  // The header alone, as bytes (https://www.sqlite.org/fileformat2.html#the_database_header): a checkpoint that was cut
+  // off leaves the rest of the file torn until its log is read, and a foreign file is not to be touched by opening it.
+  std::array<char, 100> header{};
+  std::ifstream file(path, std::ios::binary);
+  file.read(header.data(), header.size());
+  if (!file || std::string_view(header.data(), 16) != std::string_view("SQLite format 3\0", 16)) {
+    foreign(path, "the file is damaged, or is not a Millrace store");
+  }
+  const auto number = [&](std::size_t at) {
+    std::uint32_t value = 0;
+    for (std::size_t i = at; i < at + 4; ++i) value = value << 8U | static_cast<unsigned char>(header.at(i));
+    return static_cast<std::int64_t>(value);
+  };
+  const std::int64_t version = number(60);
+  if (number(68) != kApplicationId) foreign(path, "the file is a SQLite database, but not a Millrace store");
+  if (version > kFormatVersion) {
+    throw Error(Errc::unsupported_version, "open store", path,
+                "the file has format version " + std::to_string(version) +
+                    ", written by a newer Millrace; this one knows up to " + std::to_string(kFormatVersion) +
+                    ": upgrade Millrace");
   }
   return FileState::usable;
 }
