@@ -89,7 +89,7 @@ bool Statement::Rows::is_null(int column) const {
 namespace {
 
 /// A path as a SQLite URI: the characters that mean something there are escaped.
-std::string file_uri(const std::string& path, const char* parameters) {
+std::string file_uri(const std::string& path) {
   std::string uri = "file:";
   for (const char c : path) {
     switch (c) {
@@ -106,7 +106,7 @@ std::string file_uri(const std::string& path, const char* parameters) {
         uri += c;
     }
   }
-  return uri + parameters;
+  return uri;
 }
 
 }  // namespace
@@ -114,7 +114,7 @@ std::string file_uri(const std::string& path, const char* parameters) {
 Connection::Connection(std::string path, Mode mode) : path_(std::move(path)) {
   const int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_URI |
                     (mode == Mode::read_write ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY);
-  const std::string uri = file_uri(path_, "");
+  const std::string uri = file_uri(path_);
   const int code = sqlite3_open_v2(uri.c_str(), &handle_, flags, nullptr);
   if (code != SQLITE_OK) {
     DatabaseError error(code, "open store", path_, handle_ ? sqlite3_errmsg(handle_) : "out of memory");
