@@ -31,6 +31,7 @@ enum class Errc {
   permission_denied,    ///< file or network permissions, or a missing token
   read_only,            ///< the store was opened for reading, or its file cannot be written
   corrupt,              ///< the bytes on disk are not what was written, or are not a Millrace store at all
+  upcast_failed,        ///< an event's schema version cannot be brought to the one wanted; the message says which step
   unsupported_version,  ///< written by a newer Millrace (or needs a newer server); the message says both versions
   internal,             ///< a bug in Millrace
 };

@@ -51,6 +51,10 @@ struct Event {
   bool operator==(const Event&) const = default;
 };
 
+/// The extension an erased event carries instead of its data: when it was erased. Only a store sets it; an event that
+/// brings it along is refused when it is published.
+inline constexpr std::string_view kErasedTime = "erasedtime";
+
 /// Checks every CloudEvents rule on attributes. \throws Error{invalid_event}: object = the attribute, message = the
 /// rule.
 void validate(const Event& event);

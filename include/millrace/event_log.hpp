@@ -50,6 +50,7 @@ struct ReadQuery {
   std::size_t max_scan = 10'000;          ///< most events to look at; a page may be empty while `next` moves
   std::vector<std::string> types = {};    ///< patterns over `type`; empty = all
   std::vector<std::string> sources = {};  ///< patterns over `source`; empty = all
+  std::vector<std::string> keys = {};     ///< exact order keys (`partitionkey`, else `subject`); empty = all
   std::optional<Timestamp> since = {};    ///< stored at or after
   std::optional<Timestamp> until = {};    ///< stored before
 };
@@ -62,15 +63,17 @@ struct Page {
   std::optional<Position> gap = {};
 };
 
-struct StreamInfo {
-  StreamName name;
-  Timestamp created_at = {};
-  std::uint64_t events = 0;  ///< in the log now
-  std::uint64_t bytes = 0;   ///< of event data and attributes, approximately
-  Position first = {};       ///< oldest kept; Position{} when empty
-  Position last = {};        ///< newest ever stored, even if trimmed since; Position{} when there never was one
-  Position trimmed_to = {};  ///< everything up to here was trimmed
-  std::optional<Timestamp> oldest = {};  ///< stored_at of `first`
+/// How long a stream keeps its events; recorded with the stream. Several limits: whatever any of them asks. What a live
+/// group has not settled is kept in any case. The default keeps everything.
+struct Retention {
+  std::optional<std::uint64_t> max_events = {};
+  std::optional<std::uint64_t> max_bytes = {};
+  std::optional<std::chrono::seconds> max_age = {};
+  std::chrono::seconds interval{24 * 3600};  ///< whoever owns the store trims so often
+
+  [[nodiscard]] bool keeps_all() const { return !max_events && !max_bytes && !max_age; }
+  void validate() const;  ///< \throws Error{invalid_argument} naming field and value
+  bool operator==(const Retention&) const = default;
 };
 
 /// What to remove. Several limits: whatever any of them asks.
@@ -80,6 +83,7 @@ struct TrimRequest {
   std::optional<std::uint64_t> max_bytes = {};       ///< keep at most
   std::optional<std::chrono::seconds> max_age = {};  ///< remove what was stored longer ago
   bool force = false;                                ///< also what live groups have not settled
+  bool dry_run = false;                              ///< answer what would be removed and kept; change nothing
 };
 
 struct TrimResult {
@@ -90,6 +94,28 @@ struct TrimResult {
     std::uint64_t events;  ///< that the request would have removed, kept because this group has not settled them
   };
   std::vector<Kept> kept = {};
+};
+
+struct StreamInfo {
+  StreamName name;
+  Timestamp created_at = {};
+  std::uint64_t events = 0;  ///< in the log now
+  std::uint64_t bytes = 0;   ///< of event data and attributes, approximately
+  Position first = {};       ///< oldest kept; Position{} when empty
+  Position last = {};        ///< newest ever stored, even if trimmed since; Position{} when there never was one
+  Position trimmed_to = {};  ///< everything up to here was trimmed
+  std::optional<Timestamp> oldest = {};  ///< stored_at of `first`
+  Position durable_to = {};  ///< everything up to here is on disk; what stands behind it a power cut may take
+  Retention retention = {};
+  std::optional<Timestamp> last_trim_at = {};  ///< asked for or scheduled, whatever it removed
+  TrimResult last_trim = {};                   ///< what it answered
+};
+
+/// Where an event stands.
+struct FoundEvent {
+  StoredEvent stored = {};                      ///< of one that was trimmed: position, id and source only
+  std::optional<Timestamp> trimmed_at = {};     ///< it is no longer in the log; its id is known for `dedup_keep`
+  Durability durability = Durability::durable;  ///< the level reached by now
 };
 
 /// Keeps a callback registered; destroying it unregisters and waits for a running call to return.
@@ -126,14 +152,25 @@ class EventLog {
   /// Reads onward. \throws Error{unknown_stream | invalid_argument}
   virtual Page read(const StreamName& stream, const ReadQuery& query) = 0;
 
-  /// The event stored under (source, id), if it is still in the log.
-  virtual std::optional<StoredEvent> find(const StreamName& stream, std::string_view source, std::string_view id) = 0;
+  /// The events stored under `id`, by any source or the given one (then at most one), and those that were trimmed but
+  /// are still known. At most 100. Costs the same however long the log is.
+  virtual std::vector<FoundEvent> find(const StreamName& stream, std::string_view id,
+                                       std::optional<std::string_view> source = {}) = 0;
 
   /// Position after which events stored at or after `time` stand (for "start at a time").
   virtual Position position_before(const StreamName& stream, Timestamp time) = 0;
 
   /// Decides and removes in one transaction. Unless forced, keeps what a live group has not settled and says for whom.
   virtual TrimResult trim(const StreamName& stream, const TrimRequest& request) = 0;
+
+  /// From now on the owner of the store trims by this, at once and then every `interval`.
+  virtual StreamInfo set_retention(const StreamName& stream, const Retention& retention) = 0;
+
+  /// Overwrites the data of one event for good, in the log and in every copy among dead letters; durable, and out of
+  /// the store's files, when it returns. Position, id and the other attributes stay; from now on the event has no data
+  /// and carries `erasedtime`, and whoever appends it again is answered `duplicate`. The position, or nullopt when the
+  /// log does not have it. Erasing twice is as once.
+  virtual std::optional<Position> erase(const StreamName& stream, std::string_view source, std::string_view id) = 0;
 
   /// `changed` is called soon after events were appended or a group's events became claimable again, by whichever
   /// process. It says "look", not what: it may come late, early or once for many. Must not block nor throw.

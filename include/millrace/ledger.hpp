@@ -75,6 +75,8 @@ struct GroupSettings {
   std::uint64_t max_parked = 10'000;  ///< events waiting behind busy keys before claiming stops
   /// Unseen for so long = no longer live, may be removed; absent = never.
   std::optional<std::chrono::seconds> expires = {};
+  /// The newest schema version its handlers know: events are upcast no further. Absent = the newest registered one.
+  std::optional<std::int32_t> max_dataversion = {};
   void validate() const;
   bool operator==(const GroupSettings&) const = default;
 };
@@ -192,6 +194,42 @@ struct DeadLetter {
   std::uint32_t crashes = 0;
 };
 
+/// All a group knows of one event.
+struct Whereabouts {
+  enum class State {
+    filtered_out,  ///< its type is not one of the group's; computed from the filter as it is now, recorded nowhere
+    ahead,         ///< the cursor has not reached it
+    open,          ///< `pending` says more
+    settled,
+    dead,
+  };
+  State state = State::ahead;
+  std::uint64_t behind = 0;                    ///< of ahead: positions between the cursor and it
+  std::optional<PendingEvent> pending = {};    ///< of open
+  std::optional<std::string> key = {};         ///< its order key in this group
+  std::optional<Position> parked_behind = {};  ///< of parked: the event of its key that goes first
+  /// Of settled: it was handed out last in this claim, to this consumer, at `settled_after`, and the claim was through
+  /// at `settled_before`. Of an event settled longer ago than the store's `history`, or passed over by a start, seek or
+  /// skip, only `settled_before` is known, and absent when not even that is.
+  std::optional<Timestamp> settled_after = {};
+  std::optional<Timestamp> settled_before = {};
+  std::optional<std::uint64_t> claim = {};
+  std::string consumer = {};
+  std::string reason = {};                ///< of dead
+  std::optional<Timestamp> died_at = {};  ///< of dead
+};
+std::string_view to_string(Whereabouts::State state) noexcept;
+
+/// What became of one position of a replay into a group.
+enum class ReplayStatus {
+  accepted,      ///< will be delivered again, its `replayid` set
+  open,          ///< is open in the group: it is delivered anyway
+  ahead,         ///< the cursor has not reached it: it is delivered anyway
+  filtered_out,  ///< its type is not one of the group's
+  gone,          ///< the log does not have it
+};
+std::string_view to_string(ReplayStatus status) noexcept;
+
 /// Which dead letters.
 struct DeadLetterQuery {
   Position after = {};
@@ -199,6 +237,9 @@ struct DeadLetterQuery {
   std::vector<Position> positions = {};  ///< empty = any
   std::vector<std::string> types = {};   ///< patterns; empty = any
   std::optional<std::string> reason_contains = {};
+  std::optional<Timestamp> since = {};  ///< died at or after
+  std::optional<Timestamp> until = {};  ///< died before
+  bool dry_run = false;                 ///< of redrive and purge: count, change nothing
 };
 
 /// A purposeful change of a group.
@@ -250,9 +291,19 @@ class Ledger {
   virtual std::vector<PendingEvent> pending(const GroupName& group, Position after, std::size_t limit) = 0;
 
   virtual std::vector<DeadLetter> dead_letters(const GroupName& group, const DeadLetterQuery& query) = 0;
-  /// Hands them to their own group again with fresh counters. Returns how many.
+  /// Hands them to their own group again with fresh counters. Two at once deliver once. Returns how many.
   virtual std::uint64_t redrive(const GroupName& group, const DeadLetterQuery& query) = 0;
   virtual std::uint64_t purge(const GroupName& group, const DeadLetterQuery& query) = 0;
+
+  /// Opens settled (or dead) events in this group once more, with fresh counters; their deliveries carry `replayid`.
+  /// Each is an open event with a row of its own: hand in some thousands, wait until they are through, go on.
+  /// The answers are in the order of `positions`. \throws Error{unknown_group | invalid_argument (replay id)}
+  virtual std::vector<ReplayStatus> replay(const GroupName& group, std::string_view replayid,
+                                           std::span<const Position> positions) = 0;
+
+  /// Where the event at `position` is in this group. Costs the same however long the log is.
+  /// \throws Error{unknown_group}; {not_found} when the log never had such a position
+  virtual Whereabouts where(const GroupName& group, Position position) = 0;
 };
 
 }  // namespace millrace

@@ -33,6 +33,9 @@ struct StoreOptions {
   std::uint64_t min_free_bytes = 1ULL << 30;   ///< URL `min_free=<bytes>`: below it (or below 5 % when that is less)
                                                ///< appends answer store_full; 0 switches the floor off
 
+  std::chrono::seconds history{7 * 24 *
+                               3600};  ///< URL `history=<seconds>`: who settled what is known so long (0 = not)
+
   /// From the environment, strongest first: MILLRACE_STORE_URL; else EVENT_STORE_BACKEND (sqlite | redis | memory) with
   /// EVENT_STORE_PATH (sqlite) or REDIS_URL (redis); else EVENT_STORE_PATH alone; else the default file,
   /// `${XDG_DATA_HOME:-~/.local/share}/millrace/events.db`. \throws Error{invalid_argument} naming the variable.
@@ -65,6 +68,12 @@ class Store {
     double value;
   };
   [[nodiscard]] virtual std::vector<Figure> figures() const = 0;
+
+  /// Writes a copy of the store, as of some moment during the call, while it goes on serving. Everything acknowledged
+  /// as durable before the call is in it. `to` must not exist; it appears whole or not at all, synced.
+  /// \throws Error{already_exists | store_full | permission_denied | unavailable}; {invalid_argument} for a store whose
+  /// engine makes its own backups
+  virtual void backup(const std::string& to) = 0;
 };
 
 /// Opens (and by default creates) a store. A new store has the streams `events` and `logs`.
@@ -72,5 +81,19 @@ class Store {
 /// unavailable}; nothing is left half-created.
 std::unique_ptr<Store> open_store(const StoreOptions& options);
 std::unique_ptr<Store> open_store(std::string_view url);
+
+/// Makes a store at `url` from a backup. No lease from before holds in it, and its positions go on far behind those of
+/// the backup, so that none that was handed out after the backup is ever used again.
+/// \throws Error{already_exists} when there is a store; {corrupt | unsupported_version | not_found} of the backup
+void restore_store(const std::string& backup, std::string_view url);
+
+/// What `migrate_store` did or would do.
+struct Migration {
+  std::int64_t from = 0;
+  std::int64_t to = 0;  ///< equal: nothing to do
+};
+/// Brings a store that an older Millrace wrote to this one's format, in one transaction. An owner's `open_store` does
+/// the same; opening as a tool refuses an older format and names this. \throws Error as open_store
+Migration migrate_store(std::string_view url, bool dry_run = false);
 
 }  // namespace millrace

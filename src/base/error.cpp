@@ -61,6 +61,8 @@ std::string_view to_string(Errc code) noexcept {
       return "read_only";
     case Errc::corrupt:
       return "corrupt";
+    case Errc::upcast_failed:
+      return "upcast_failed";
     case Errc::unsupported_version:
       return "unsupported_version";
     case Errc::internal:

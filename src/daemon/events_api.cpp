@@ -100,8 +100,9 @@ void find_event(Services& services, const CallPtr& call) {
   const std::vector<GroupInfo> groups = services.store.ledger().groups();
   JsonWriter matches('[');
   for (const StreamInfo& stream : services.store.log().streams()) {
-    const auto stored = services.store.log().find(stream.name, source, id);
-    if (!stored) continue;
+    const auto found = services.store.log().find(stream.name, id, source);
+    if (found.empty()) continue;
+    const StoredEvent* stored = &found.front().stored;
     JsonWriter states('[');
     for (const GroupInfo& group : groups) {
       if (group.stream == stream.name) states.element(state_in(services, group, *stored));

@@ -20,6 +20,7 @@ unsigned status_of(Errc code) noexcept {
       return 404;
     case Errc::already_exists:
     case Errc::group_mismatch:
+    case Errc::upcast_failed:
       return 409;
     case Errc::permission_denied:
       return 403;

@@ -22,6 +22,38 @@ std::string_view to_string(AppendStatus status) noexcept {
   return "unknown";
 }
 
+std::string_view to_string(Whereabouts::State state) noexcept {
+  switch (state) {
+    case Whereabouts::State::filtered_out:
+      return "filtered_out";
+    case Whereabouts::State::ahead:
+      return "ahead";
+    case Whereabouts::State::open:
+      return "open";
+    case Whereabouts::State::settled:
+      return "settled";
+    case Whereabouts::State::dead:
+      return "dead";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(ReplayStatus status) noexcept {
+  switch (status) {
+    case ReplayStatus::accepted:
+      return "accepted";
+    case ReplayStatus::open:
+      return "open";
+    case ReplayStatus::ahead:
+      return "ahead";
+    case ReplayStatus::filtered_out:
+      return "filtered_out";
+    case ReplayStatus::gone:
+      return "gone";
+  }
+  return "unknown";
+}
+
 std::string_view to_string(PendingEvent::State state) noexcept {
   switch (state) {
     case PendingEvent::State::claimed:
@@ -100,6 +132,19 @@ std::optional<std::string> OrderRule::key_of(const Event& event) const {
   return std::nullopt;
 }
 
+void Retention::validate() const {
+  const auto refuse = [](const char* field, const std::string& value) {
+    throw Error(Errc::invalid_argument, "retention", field, "at least 1, not " + value + "; leave it out to keep all");
+  };
+  if (max_events && *max_events == 0) refuse("max_events", "0");
+  if (max_bytes && *max_bytes == 0) refuse("max_bytes", "0");
+  if (max_age && *max_age < std::chrono::seconds{1}) refuse("max_age", std::to_string(max_age->count()));
+  if (interval < std::chrono::seconds{1}) {
+    throw Error(Errc::invalid_argument, "retention", "interval",
+                "at least one second, not " + std::to_string(interval.count()));
+  }
+}
+
 void GroupSettings::validate() const {
   retry.validate();
   if (max_parked == 0 || max_parked > 10'000'000) {
@@ -109,6 +154,10 @@ void GroupSettings::validate() const {
   if (expires && *expires <= std::chrono::seconds{0}) {
     throw Error(Errc::invalid_argument, "group settings", "expires",
                 "at least one second, not " + std::to_string(expires->count()));
+  }
+  if (max_dataversion && *max_dataversion < 1) {
+    throw Error(Errc::invalid_argument, "group settings", "max_dataversion",
+                "at least 1, not " + std::to_string(*max_dataversion));
   }
 }
 

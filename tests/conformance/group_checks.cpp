@@ -72,7 +72,7 @@ void check_starts(Subject& subject) {
   const auto before = append_many(subject, 5, "", "before");
   std::this_thread::sleep_for(Milliseconds{5});
   const auto after = append_many(subject, 3, "", "after");
-  const Timestamp boundary = subject.log().find(kDefaultStream, "/conformance", "after0")->stored_at;
+  const Timestamp boundary = subject.log().find(kDefaultStream, "after0", "/conformance").at(0).stored.stored_at;
   const auto handed_out = [&](const char* name, const Start& start) {
     subject.ledger().ensure_group(name, {.stream = StreamName(kDefaultStream), .start = start});
     return subject.ledger().claim(name, claim_by("c")).deliveries.size();

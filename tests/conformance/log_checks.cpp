@@ -22,10 +22,12 @@ void check_append_and_read(Subject& subject) {
   }
   for (const std::size_t page : {1U, 7U, 1000U}) model.check_log(subject.log(), page);
   for (const auto& [position, event] : model.events()) {
-    const auto found = subject.log().find(kDefaultStream, event.source, event.id);
-    require(found && found->position == position && found->event == event, "find answers what was stored");
+    const auto found = subject.log().find(kDefaultStream, event.id, event.source);
+    require(found.size() == 1 && found[0].stored.position == position && found[0].stored.event == event,
+            "find answers what was stored");
   }
-  require(!subject.log().find(kDefaultStream, "/conformance", "nobody"), "find answers nothing for an unknown id");
+  require(subject.log().find(kDefaultStream, "nobody", "/conformance").empty(),
+          "find answers nothing for an unknown id");
 
   require(subject.append(std::vector<Event>{}).empty(), "an append of nothing answers nothing");
   require_error(Errc::unknown_stream, "append to an unknown stream",
@@ -166,7 +168,7 @@ void check_read_queries(Subject& subject) {
   }
   std::this_thread::sleep_for(Milliseconds{5});
   const Position later = subject.append(make_event("later"));
-  const Timestamp at = log.find(kDefaultStream, "/conformance", "later")->stored_at;
+  const Timestamp at = log.find(kDefaultStream, "later", "/conformance").at(0).stored.stored_at;
   require_equal(count({.since = at}), 1U, "events since a time");
   require_equal(count({.until = at}), 30U, "events until a time");
   require(log.position_before(kDefaultStream, at) == *answers.back().position, "position_before a time");
@@ -205,7 +207,7 @@ void check_trim(Subject& subject) {
   settle_all(subject, "slow", but_third, Outcome::ack());
   result = subject.log().trim(kDefaultStream, all);
   require(result.removed == 3 && result.trimmed_to == at(2), "trim stops before the oldest unsettled event");
-  require(subject.log().find(kDefaultStream, "/conformance", "3").has_value(), "the unsettled event is there");
+  require(subject.log().find(kDefaultStream, "3", "/conformance").size() == 1, "the unsettled event is there");
   settle_all(subject, "slow", {claimed[3]}, Outcome::reject("keep a copy"));
   TrimRequest by_count;
   by_count.max_events = 15;
@@ -243,7 +245,7 @@ void check_ids_forgotten(Subject& subject) {
   by_age.max_age = std::chrono::seconds{1};
   const TrimResult trimmed = log.trim(kDefaultStream, by_age);
   require(trimmed.removed == 2 && trimmed.trimmed_to == second, "trim by age removes what is old, and only that");
-  require(log.find(kDefaultStream, "/conformance", "young").has_value(), "what is young stays");
+  require(log.find(kDefaultStream, "young", "/conformance").size() == 1, "what is young stays");
   const auto again = subject.append(std::vector{make_event("old")});
   require(again[0].status == AppendStatus::duplicate && again[0].position == first,
           "a trimmed event's id is known for dedup_keep");
@@ -292,9 +294,9 @@ void check_capabilities(Subject& subject) {
   StoreOptions beside;
   beside.url = subject.url();
   beside.access = StoreOptions::Access::tool;
-  require(
-      open_store(beside)->log().find(kDefaultStream, "/conformance", "1").has_value() == told.shared_between_processes,
-      "shared_between_processes tells whether another one sees the same store");
+  require((open_store(beside)->log().find(kDefaultStream, "1", "/conformance").size() == 1) ==
+              told.shared_between_processes,
+          "shared_between_processes tells whether another one sees the same store");
   bool any_relaxed = false;  // one may reach more than it asked for, by travelling with a durable write
   for (int i = 0; i < 20; ++i) {
     const auto answer =

@@ -27,11 +27,16 @@ class PassingLog : public EventLog {
     inner_.append_async(s, std::move(e), d, std::move(done));
   }
   Page read(const StreamName& s, const ReadQuery& q) override { return inner_.read(s, q); }
-  std::optional<StoredEvent> find(const StreamName& s, std::string_view source, std::string_view id) override {
-    return inner_.find(s, source, id);
+  std::vector<FoundEvent> find(const StreamName& s, std::string_view id,
+                               std::optional<std::string_view> source) override {
+    return inner_.find(s, id, source);
   }
   Position position_before(const StreamName& s, Timestamp t) override { return inner_.position_before(s, t); }
   TrimResult trim(const StreamName& s, const TrimRequest& r) override { return inner_.trim(s, r); }
+  StreamInfo set_retention(const StreamName& s, const Retention& r) override { return inner_.set_retention(s, r); }
+  std::optional<Position> erase(const StreamName& s, std::string_view source, std::string_view id) override {
+    return inner_.erase(s, source, id);
+  }
   std::unique_ptr<Watch> watch(std::function<void()> changed) override { return inner_.watch(std::move(changed)); }
 
  protected:
@@ -64,6 +69,10 @@ class PassingLedger : public Ledger {
   }
   std::uint64_t redrive(const GroupName& g, const DeadLetterQuery& q) override { return inner_.redrive(g, q); }
   std::uint64_t purge(const GroupName& g, const DeadLetterQuery& q) override { return inner_.purge(g, q); }
+  std::vector<ReplayStatus> replay(const GroupName& g, std::string_view id, std::span<const Position> p) override {
+    return inner_.replay(g, id, p);
+  }
+  Whereabouts where(const GroupName& g, Position p) override { return inner_.where(g, p); }
 
  protected:
   Ledger& inner_;
@@ -80,6 +89,7 @@ class SpoiledStore : public Store {
   [[nodiscard]] Capabilities capabilities() const override { return inner_->capabilities(); }
   [[nodiscard]] std::string describe() const override { return inner_->describe(); }
   [[nodiscard]] std::vector<Figure> figures() const override { return inner_->figures(); }
+  void backup(const std::string& to) override { inner_->backup(to); }
 
  private:
   std::unique_ptr<Store> inner_;

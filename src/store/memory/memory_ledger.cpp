@@ -306,4 +306,12 @@ std::uint64_t MemoryLedger::purge(const GroupName& name, const DeadLetterQuery& 
   return std::erase_if(group.dead, [&](const auto& entry) { return filter.matches(entry.first, entry.second); });
 }
 
+std::vector<ReplayStatus> MemoryLedger::replay(const GroupName& name, std::string_view, std::span<const Position>) {
+  throw Error(Errc::internal, "replay", name.str(), "not built yet");
+}
+
+Whereabouts MemoryLedger::where(const GroupName& name, Position) {
+  throw Error(Errc::internal, "where", name.str(), "not built yet");
+}
+
 }  // namespace millrace::store::memory

@@ -91,14 +91,24 @@ Page MemoryLog::read(const StreamName& name, const ReadQuery& query) {
   return page;
 }
 
-std::optional<StoredEvent> MemoryLog::find(const StreamName& name, std::string_view source, std::string_view id) {
+std::vector<FoundEvent> MemoryLog::find(const StreamName& name, std::string_view id,
+                                        std::optional<std::string_view> source) {
   SharedEvent event;
   {
     const std::lock_guard lock(shared_.mutex);
-    event = shared_.stream_at("find", name).find(source, id);
+    if (!source) throw Error(Errc::internal, "find", name.str(), "not built yet: by id alone");
+    event = shared_.stream_at("find", name).find(*source, id);
   }
-  if (!event) return std::nullopt;
-  return *event;
+  if (!event) return {};
+  return {FoundEvent{*event, {}, Durability::memory}};
+}
+
+StreamInfo MemoryLog::set_retention(const StreamName& name, const Retention&) {
+  throw Error(Errc::internal, "set retention", name.str(), "not built yet");
+}
+
+std::optional<Position> MemoryLog::erase(const StreamName& name, std::string_view, std::string_view) {
+  throw Error(Errc::internal, "erase", name.str(), "not built yet");
 }
 
 Position MemoryLog::position_before(const StreamName& stream, Timestamp time) {

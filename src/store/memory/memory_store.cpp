@@ -50,6 +50,11 @@ std::vector<Store::Figure> MemoryStore::figures() const {
           {"settlements_total", "Leases settled, stale ones not counted", static_cast<double>(shared_.settled_total)}};
 }
 
+void MemoryStore::backup(const std::string&) {
+  throw Error(Errc::invalid_argument, "back up",
+              "memory:", "a memory store keeps nothing: there is nothing to back up");
+}
+
 }  // namespace memory
 
 std::unique_ptr<Store> open_memory_store(const StoreUrl& url, const StoreOptions& options) {

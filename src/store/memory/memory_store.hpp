@@ -92,9 +92,12 @@ class MemoryLog : public EventLog {
   void append_async(const StreamName& stream, std::vector<Event> events, Durability durability,
                     AppendCompletion done) override;
   Page read(const StreamName& stream, const ReadQuery& query) override;
-  std::optional<StoredEvent> find(const StreamName& stream, std::string_view source, std::string_view id) override;
+  std::vector<FoundEvent> find(const StreamName& stream, std::string_view id,
+                               std::optional<std::string_view> source) override;
   Position position_before(const StreamName& stream, Timestamp time) override;
   TrimResult trim(const StreamName& stream, const TrimRequest& request) override;
+  StreamInfo set_retention(const StreamName& stream, const Retention& retention) override;
+  std::optional<Position> erase(const StreamName& stream, std::string_view source, std::string_view id) override;
   std::unique_ptr<Watch> watch(std::function<void()> changed) override;
 
  private:
@@ -121,6 +124,9 @@ class MemoryLedger : public Ledger {
   std::vector<DeadLetter> dead_letters(const GroupName& group, const DeadLetterQuery& query) override;
   std::uint64_t redrive(const GroupName& group, const DeadLetterQuery& query) override;
   std::uint64_t purge(const GroupName& group, const DeadLetterQuery& query) override;
+  std::vector<ReplayStatus> replay(const GroupName& group, std::string_view replayid,
+                                   std::span<const Position> positions) override;
+  Whereabouts where(const GroupName& group, Position position) override;
 
  private:
   // All with the lock held.
@@ -167,6 +173,7 @@ class MemoryStore : public Store {
   [[nodiscard]] Capabilities capabilities() const override;
   [[nodiscard]] std::string describe() const override { return "memory:"; }
   [[nodiscard]] std::vector<Figure> figures() const override;
+  void backup(const std::string& to) override;
 
  private:
   mutable Shared shared_;

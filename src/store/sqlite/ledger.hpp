@@ -31,6 +31,9 @@ class SqliteLedger final : public Ledger {
   std::vector<DeadLetter> dead_letters(const GroupName& group, const DeadLetterQuery& query) override;
   std::uint64_t redrive(const GroupName& group, const DeadLetterQuery& query) override;
   std::uint64_t purge(const GroupName& group, const DeadLetterQuery& query) override;
+  std::vector<ReplayStatus> replay(const GroupName& group, std::string_view replayid,
+                                   std::span<const Position> positions) override;
+  Whereabouts where(const GroupName& group, Position position) override;
 
  private:
   Writer& writer_;

@@ -175,16 +175,26 @@ Page SqliteLog::read(const StreamName& name, const ReadQuery& query) {
   });
 }
 
-std::optional<StoredEvent> SqliteLog::find(const StreamName& name, std::string_view source, std::string_view id) {
-  return readers_.read([&](Connection& connection) -> std::optional<StoredEvent> {
+std::vector<FoundEvent> SqliteLog::find(const StreamName& name, std::string_view id,
+                                        std::optional<std::string_view> source) {
+  if (!source) throw Error(Errc::internal, "find", name.str(), "not built yet: by id alone");
+  return readers_.read([&](Connection& connection) -> std::vector<FoundEvent> {
     const StreamRow stream = stream_row(connection, name, "find");
     auto row = connection
                    .prepared(std::string("SELECT position, stored_at, ") + kEventColumns + " FROM " +
                              event_table(stream.id) + " WHERE id = ? AND source = ?")
-                   .query(id, source);
-    if (!row.next()) return std::nullopt;
-    return StoredEvent{Position(row.number(0)), row.time(1), decode_event(row, 2)};
+                   .query(id, *source);
+    if (!row.next()) return {};
+    return {FoundEvent{StoredEvent{Position(row.number(0)), row.time(1), decode_event(row, 2)}, {}, {}}};
   });
+}
+
+StreamInfo SqliteLog::set_retention(const StreamName& name, const Retention&) {
+  throw Error(Errc::internal, "set retention", name.str(), "not built yet");
+}
+
+std::optional<Position> SqliteLog::erase(const StreamName& name, std::string_view, std::string_view) {
+  throw Error(Errc::internal, "erase", name.str(), "not built yet");
 }
 
 Position SqliteLog::position_before(const StreamName& name, Timestamp time) {

@@ -20,9 +20,12 @@ class SqliteLog final : public EventLog {
   void append_async(const StreamName& stream, std::vector<Event> events, Durability durability,
                     AppendCompletion done) override;
   Page read(const StreamName& stream, const ReadQuery& query) override;
-  std::optional<StoredEvent> find(const StreamName& stream, std::string_view source, std::string_view id) override;
+  std::vector<FoundEvent> find(const StreamName& stream, std::string_view id,
+                               std::optional<std::string_view> source) override;
   Position position_before(const StreamName& stream, Timestamp time) override;
   TrimResult trim(const StreamName& stream, const TrimRequest& request) override;
+  StreamInfo set_retention(const StreamName& stream, const Retention& retention) override;
+  std::optional<Position> erase(const StreamName& stream, std::string_view source, std::string_view id) override;
   std::unique_ptr<Watch> watch(std::function<void()> changed) override;
 
  private:

@@ -85,6 +85,7 @@ std::string encode_settings(const GroupSettings& settings) {
                       {"max_crashes", settings.retry.max_crashes},
                       {"max_parked", settings.max_parked}};
   if (settings.expires) object.emplace("expires_s", settings.expires->count());
+  if (settings.max_dataversion) object.emplace("max_dataversion", *settings.max_dataversion);
   return json::serialize(object);
 }
 
@@ -100,6 +101,9 @@ GroupSettings decode_settings(std::string_view text) {
     settings.max_parked = value.at("max_parked").to_number<std::uint64_t>();
     if (const json::value* expires = value.as_object().if_contains("expires_s")) {
       settings.expires = std::chrono::seconds{expires->to_number<std::int64_t>()};
+    }
+    if (const json::value* version = value.as_object().if_contains("max_dataversion")) {
+      settings.max_dataversion = version->to_number<std::int32_t>();
     }
     return settings;
   } catch (const std::exception&) {

@@ -34,7 +34,10 @@ CREATE TABLE stream (
   trimmed_to INTEGER NOT NULL DEFAULT 0,
   events INTEGER NOT NULL DEFAULT 0,
   bytes INTEGER NOT NULL DEFAULT 0,
-  last_stored_at INTEGER NOT NULL DEFAULT 0
+  last_stored_at INTEGER NOT NULL DEFAULT 0,
+  retention TEXT NOT NULL DEFAULT '',
+  last_trim_at INTEGER NOT NULL DEFAULT 0,
+  last_trim TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE skipped (
   stream_id INTEGER NOT NULL,
@@ -68,7 +71,8 @@ CREATE TABLE consumer_group (
   crashes INTEGER NOT NULL DEFAULT 0,
   rejected INTEGER NOT NULL DEFAULT 0,
   expired INTEGER NOT NULL DEFAULT 0,
-  skipped INTEGER NOT NULL DEFAULT 0
+  skipped INTEGER NOT NULL DEFAULT 0,
+  pass INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE claim (
   id INTEGER PRIMARY KEY,
@@ -79,8 +83,24 @@ CREATE TABLE claim (
   lease_ms INTEGER NOT NULL,
   claimed_at INTEGER NOT NULL,
   alone INTEGER NOT NULL,
-  open TEXT NOT NULL
+  open TEXT NOT NULL,
+  fresh_first INTEGER NOT NULL DEFAULT 0,
+  fresh_last INTEGER NOT NULL DEFAULT 0,
+  again TEXT NOT NULL DEFAULT ''
 );
+CREATE TABLE history (
+  group_id INTEGER NOT NULL,
+  fresh INTEGER NOT NULL,
+  pass INTEGER NOT NULL,
+  first INTEGER NOT NULL,
+  claim INTEGER NOT NULL,
+  last INTEGER NOT NULL,
+  consumer TEXT NOT NULL,
+  claimed_at INTEGER NOT NULL,
+  settled_at INTEGER NOT NULL,
+  PRIMARY KEY (group_id, fresh, pass, first, claim)
+) WITHOUT ROWID;
+CREATE INDEX history_age ON history (settled_at);
 CREATE TABLE item (
   group_id INTEGER NOT NULL,
   position INTEGER NOT NULL,
@@ -93,6 +113,7 @@ CREATE TABLE item (
   crashes INTEGER NOT NULL,
   first_failure_at INTEGER,
   last_error TEXT NOT NULL,
+  replayid TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (group_id, position)
 ) WITHOUT ROWID;
 CREATE TABLE dead_letter (

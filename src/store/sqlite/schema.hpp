@@ -12,7 +12,7 @@
 namespace millrace::store::sqlite {
 
 inline constexpr std::int64_t kApplicationId = 0x4D696C6C;  ///< "Mill", at byte 68 of the file
-inline constexpr std::int64_t kFormatVersion = 1;           ///< PRAGMA user_version
+inline constexpr std::int64_t kFormatVersion = 2;           ///< PRAGMA user_version
 
 enum class FileState { missing, usable };
 

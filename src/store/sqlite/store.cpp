@@ -102,6 +102,7 @@ class SqliteStore final : public Store {
   [[nodiscard]] Capabilities capabilities() const override { return {"sqlite", Durability::durable, true, true, true}; }
   [[nodiscard]] std::string describe() const override { return "sqlite:" + path_ + (owner_ ? " (owner)" : " (tool)"); }
   [[nodiscard]] std::vector<Figure> figures() const override;
+  void backup(const std::string& to) override { throw Error(Errc::internal, "back up", to, "not built yet"); }
 
  private:
   /// Nobody could renew a lease or use a group while the store was away.

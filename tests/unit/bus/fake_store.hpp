@@ -24,6 +24,7 @@ class FakeStore final : public Store, public EventLog {
   [[nodiscard]] Capabilities capabilities() const override { return {}; }
   [[nodiscard]] std::string describe() const override { return "fake"; }
   [[nodiscard]] std::vector<Figure> figures() const override { return {}; }
+  void backup(const std::string&) override { throw unused(); }
 
   std::vector<AppendResult> append(const StreamName& stream, std::span<const Event> events, Durability level) override {
     const std::lock_guard lock(mutex_);
@@ -55,7 +56,11 @@ class FakeStore final : public Store, public EventLog {
   std::vector<StreamInfo> streams() override { throw unused(); }
   StreamInfo stream(const StreamName&) override { throw unused(); }
   Page read(const StreamName&, const ReadQuery&) override { throw unused(); }
-  std::optional<StoredEvent> find(const StreamName&, std::string_view, std::string_view) override { throw unused(); }
+  std::vector<FoundEvent> find(const StreamName&, std::string_view, std::optional<std::string_view>) override {
+    throw unused();
+  }
+  StreamInfo set_retention(const StreamName&, const Retention&) override { throw unused(); }
+  std::optional<Position> erase(const StreamName&, std::string_view, std::string_view) override { throw unused(); }
   Position position_before(const StreamName&, Timestamp) override { throw unused(); }
   TrimResult trim(const StreamName&, const TrimRequest&) override { throw unused(); }
   std::unique_ptr<Watch> watch(std::function<void()>) override { throw unused(); }

@@ -62,13 +62,20 @@ class FailingLog : public EventLog {
     log_.append_async(stream, std::move(events), durability, std::move(done));
   }
   Page read(const StreamName& stream, const ReadQuery& query) override { return log_.read(stream, query); }
-  std::optional<StoredEvent> find(const StreamName& stream, std::string_view source, std::string_view id) override {
-    return log_.find(stream, source, id);
+  std::vector<FoundEvent> find(const StreamName& stream, std::string_view id,
+                               std::optional<std::string_view> source) override {
+    return log_.find(stream, id, source);
   }
   Position position_before(const StreamName& stream, Timestamp time) override {
     return log_.position_before(stream, time);
   }
   TrimResult trim(const StreamName& stream, const TrimRequest& request) override { return log_.trim(stream, request); }
+  StreamInfo set_retention(const StreamName& stream, const Retention& retention) override {
+    return log_.set_retention(stream, retention);
+  }
+  std::optional<Position> erase(const StreamName& stream, std::string_view source, std::string_view id) override {
+    return log_.erase(stream, source, id);
+  }
   std::unique_ptr<Watch> watch(std::function<void()> changed) override { return log_.watch(std::move(changed)); }
 
  private:
@@ -84,6 +91,7 @@ class FailingStore : public Store {
   Capabilities capabilities() const override { return store_->capabilities(); }
   std::string describe() const override { return "failing"; }
   std::vector<Figure> figures() const override { return store_->figures(); }
+  void backup(const std::string& to) override { store_->backup(to); }
 
  private:
   std::unique_ptr<Store> store_;

@@ -79,6 +79,7 @@ class FaultyStore final : public Store, public Ledger {
   [[nodiscard]] Capabilities capabilities() const override { return real_.capabilities(); }
   [[nodiscard]] std::string describe() const override { return real_.describe(); }
   [[nodiscard]] std::vector<Figure> figures() const override { return real_.figures(); }
+  void backup(const std::string& to) override { real_.backup(to); }
 
   GroupInfo ensure_group(const GroupName& g, const GroupSpec& s) override { return real().ensure_group(g, s); }
   std::vector<GroupInfo> groups() override { return real().groups(); }
@@ -117,6 +118,10 @@ class FaultyStore final : public Store, public Ledger {
   }
   std::uint64_t redrive(const GroupName& g, const DeadLetterQuery& q) override { return real().redrive(g, q); }
   std::uint64_t purge(const GroupName& g, const DeadLetterQuery& q) override { return real().purge(g, q); }
+  std::vector<ReplayStatus> replay(const GroupName& g, std::string_view id, std::span<const Position> p) override {
+    return real().replay(g, id, p);
+  }
+  Whereabouts where(const GroupName& g, Position p) override { return real().where(g, p); }
 
  private:
   Ledger& real() { return real_.ledger(); }
