@@ -21,19 +21,6 @@ void answer_health(const CallPtr& call, bool ok, const std::string& checks) {
 
 }  // namespace
 
-void list_streams(Services& services, const CallPtr& call) {
-  JsonWriter array('[');
-  for (const StreamInfo& stream : services.store.log().streams()) array.element(stream_json(stream));
-  call->json(JsonWriter().raw("streams", array.finish()).finish());
-}
-
-void create_stream(Services& services, const CallPtr& call) {
-  const Members body(call->request().body, {"name"});
-  const StreamName name(body.required("name"));
-  services.store.log().create_stream(name);
-  call->json(stream_json(services.store.log().stream(name)), 201);
-}
-
 void show_stats(Services& services, const CallPtr& call) {
   std::uint64_t events = 0;
   std::uint64_t bytes = 0;

@@ -17,6 +17,7 @@ void publish_events(Services& services, const CallPtr& call);
 // events_api.cpp
 void read_events(Services& services, const CallPtr& call);
 void tail_events(Services& services, const CallPtr& call);
+// where_api.cpp
 void find_event(Services& services, const CallPtr& call);
 // deliveries_api.cpp
 void claim_events(Services& services, const CallPtr& call);
@@ -38,9 +39,13 @@ void list_pending(Services& services, const CallPtr& call);
 void list_dead_letters(Services& services, const CallPtr& call);
 void redrive_dead_letters(Services& services, const CallPtr& call);
 void purge_dead_letters(Services& services, const CallPtr& call);
-// admin_api.cpp
+// streams_api.cpp
 void list_streams(Services& services, const CallPtr& call);
 void create_stream(Services& services, const CallPtr& call);
+void set_retention(Services& services, const CallPtr& call);
+void trim_stream(Services& services, const CallPtr& call);
+void erase_event(Services& services, const CallPtr& call);
+// admin_api.cpp
 void show_stats(Services& services, const CallPtr& call);
 void show_health(Services& services, const CallPtr& call);
 void show_event_health(Services& services, const CallPtr& call);

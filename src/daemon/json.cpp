@@ -71,6 +71,24 @@ void time_or_null(JsonWriter& json, std::string_view name, const std::optional<T
   json.text_or_null(name, time ? format_rfc3339(*time) : std::string());
 }
 
+void number_or_null(JsonWriter& json, std::string_view name, const std::optional<std::uint64_t>& number) {
+  if (number) {
+    json.number(name, *number);
+  } else {
+    json.raw(name, "null");
+  }
+}
+
+std::string retention_json(const Retention& retention) {
+  JsonWriter json;
+  number_or_null(json, "max_events", retention.max_events);
+  number_or_null(json, "max_bytes", retention.max_bytes);
+  std::optional<std::uint64_t> max_age;
+  if (retention.max_age) max_age = static_cast<std::uint64_t>(retention.max_age->count());
+  number_or_null(json, "max_age_s", max_age);
+  return json.number("interval_s", static_cast<std::uint64_t>(retention.interval.count())).finish();
+}
+
 std::string backoff_json(const Backoff& backoff) {
   return JsonWriter()
       .number("first_ms", static_cast<std::uint64_t>(backoff.first.count()))
@@ -89,15 +107,23 @@ std::string settings_json(const GroupSettings& settings) {
                         .number("max_crashes", retry.max_crashes)
                         .finish());
   json.number("max_parked", settings.max_parked);
-  if (settings.expires) {
-    json.number("expires_s", static_cast<std::uint64_t>(settings.expires->count()));
-  } else {
-    json.raw("expires_s", "null");
-  }
+  std::optional<std::uint64_t> expires;
+  if (settings.expires) expires = static_cast<std::uint64_t>(settings.expires->count());
+  number_or_null(json, "expires_s", expires);
   return json.finish();
 }
 
 }  // namespace
+
+void add_trim(JsonWriter& json, const TrimResult& result) {
+  JsonWriter kept('[');
+  for (const TrimResult::Kept& entry : result.kept) {
+    kept.element(JsonWriter().text("group", entry.group.str()).number("events", entry.events).finish());
+  }
+  json.number("removed", result.removed);
+  position_or_null(json, "trimmed_to", result.trimmed_to);
+  json.raw("kept", kept.finish());
+}
 
 std::string stream_json(const StreamInfo& stream) {
   JsonWriter json;
@@ -107,6 +133,15 @@ std::string stream_json(const StreamInfo& stream) {
   position_or_null(json, "last", stream.last);
   position_or_null(json, "trimmed_to", stream.trimmed_to);
   time_or_null(json, "oldest", stream.oldest);
+  json.raw("retention", retention_json(stream.retention));
+  time_or_null(json, "last_trim_at", stream.last_trim_at);
+  if (stream.last_trim_at) {
+    JsonWriter trim;
+    add_trim(trim, stream.last_trim);
+    json.raw("last_trim", trim.finish());
+  } else {
+    json.raw("last_trim", "null");
+  }
   return json.finish();
 }
 

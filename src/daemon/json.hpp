@@ -36,6 +36,8 @@ class JsonWriter {
 };
 
 std::string stream_json(const StreamInfo& stream);
+/// Adds the members of a trim's answer: `removed`, `trimmed_to`, `kept`.
+void add_trim(JsonWriter& json, const TrimResult& result);
 std::string lag_json(const Lag& lag);
 std::string group_json(const GroupInfo& group);
 std::string pending_json(const PendingEvent& event);

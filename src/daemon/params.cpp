@@ -172,4 +172,11 @@ std::optional<std::uint64_t> Members::number(std::string_view name, Range range)
   return number;
 }
 
+std::optional<bool> Members::boolean(std::string_view name) const {
+  const boost::json::value* value = find(name);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_bool()) throw bad(name, "must be true or false");
+  return value->get_bool();
+}
+
 }  // namespace millrace::daemon

@@ -55,6 +55,7 @@ class Members {
   [[nodiscard]] std::string required(std::string_view name) const;
   [[nodiscard]] std::optional<std::vector<std::string>> texts(std::string_view name) const;
   [[nodiscard]] std::optional<std::uint64_t> number(std::string_view name, Range range) const;
+  [[nodiscard]] std::optional<bool> boolean(std::string_view name) const;
 
  private:
   [[nodiscard]] const boost::json::value* find(std::string_view name) const;  ///< nullptr when absent or null
