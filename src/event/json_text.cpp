@@ -20,11 +20,13 @@ class Walker {
   void spaces() {
     while (at_ < text_.size() && is_space(text_[at_])) ++at_;
   }
-  void string() {
+  std::string_view string() {
+    const std::size_t begin = at_;
     for (++at_; text_[at_] != '"'; ++at_) {
       if (text_[at_] == '\\') ++at_;
     }
     ++at_;
+    return text_.substr(begin, at_ - begin);
   }
   std::string_view value() {
     const std::size_t begin = at_;
@@ -74,6 +76,27 @@ std::vector<std::string_view> elements(std::string_view array) {
   in.spaces();
   while (in.front() != ']') {
     found.push_back(in.value());
+    in.spaces();
+    if (in.front() == ',') {
+      in.step();
+      in.spaces();
+    }
+  }
+  return found;
+}
+
+std::vector<MemberText> members(std::string_view object) {
+  std::vector<MemberText> found;
+  Walker in(object);
+  in.spaces();
+  in.step();  // {
+  in.spaces();
+  while (in.front() != '}') {
+    const std::string_view name = in.string();
+    in.spaces();
+    in.step();  // :
+    in.spaces();
+    found.push_back({name, in.value()});
     in.spaces();
     if (in.front() == ',') {
       in.step();

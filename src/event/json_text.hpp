@@ -20,6 +20,12 @@ bool is_valid(std::string_view text, std::size_t max_depth);
 std::string_view trim(std::string_view text) noexcept;
 /// The text of an array's elements, trimmed.
 std::vector<std::string_view> elements(std::string_view array);
+struct MemberText {
+  std::string_view name;  ///< as it stands there, with its quotes
+  std::string_view value;
+};
+/// An object's members, in order.
+std::vector<MemberText> members(std::string_view object);
 /// The text of the value of an object's n-th member, trimmed.
 std::string_view member_value(std::string_view object, std::size_t index) noexcept;
 /// Appends without any white space between tokens, which makes it one line.
