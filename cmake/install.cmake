@@ -4,7 +4,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 add_library(millrace STATIC $<TARGET_OBJECTS:millrace_base> $<TARGET_OBJECTS:millrace_event>
-  $<TARGET_OBJECTS:millrace_store> $<TARGET_OBJECTS:millrace_bus> $<TARGET_OBJECTS:millrace_delivery>)
+  $<TARGET_OBJECTS:millrace_store> $<TARGET_OBJECTS:millrace_replay> $<TARGET_OBJECTS:millrace_bus> $<TARGET_OBJECTS:millrace_delivery>)
 add_library(millrace::millrace ALIAS millrace)
 set_target_properties(millrace PROPERTIES LINKER_LANGUAGE CXX)
 target_include_directories(millrace PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include>

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "millrace/replay.hpp"
 #include "millrace/store.hpp"
 
 namespace millrace {
@@ -72,6 +73,18 @@ class Bus {
   /// Safe to call, and to destroy observations, at any time, also from inside an observer: one added during a dispatch
   /// sees the next event; one removed sees no further event.
   [[nodiscard]] Observation observe(std::vector<std::string> types, ObserverFunction observer);
+
+  /// Gives the events of a stream that the query asks for to a handler, another stream (there they are published, and
+  /// observed, as new events) or one group; see replay.hpp. Returns when it is finished, told to stop, or an event failed
+  /// and it is to stop then: the report says which. Progress is recorded at least every second, for a group after each
+  /// batch; a process that dies repeats what it did since.
+  /// \throws Error as the store, after recording how far it was; {already_exists}: the replay id is taken;
+  /// {busy}: somebody else resumed it
+  ReplayReport replay(const ReplayQuery& query, const ReplayTarget& target, const ReplayOptions& options = {});
+  /// Goes on with the recorded replay `options.replayid`: query, pace and what happens on an error are as asked then,
+  /// and the target must be the same. A finished one answers its report at once. Whoever ran it is ended with {busy}.
+  /// \throws Error{not_found}, and as replay
+  ReplayReport resume_replay(const ReplayTarget& target, const ReplayOptions& options);
 
   struct Stats {
     std::uint64_t published = 0;  ///< events newly stored

@@ -6,6 +6,8 @@
 
 #include "bus/observer.hpp"
 #include "millrace/error.hpp"
+#include "replay/engine.hpp"
+#include "replay/store_ports.hpp"
 
 namespace millrace {
 
@@ -59,6 +61,10 @@ struct Bus::Impl {
     AppendResult without_store(const StreamName& stream, const Event& event);
   };
   std::shared_ptr<Shared> shared = std::make_shared<Shared>();
+
+  ReplayReport replay(Bus& bus, ReplayRecord record, const ReplayTarget& target, const ReplayOptions& options) const;
+  /// \throws Error{invalid_argument} when there is none
+  [[nodiscard]] Store& store_for(std::string_view operation) const;
 };
 
 void Bus::Impl::Shared::observe(const StreamName& stream, std::span<const Event> events,
@@ -151,6 +157,32 @@ Observation Bus::observe(std::vector<std::string> types, ObserverFunction observ
   observation.state_ = std::make_shared<Observation::State>(std::move(types), std::move(observer), list);
   list->add(std::shared_ptr<bus::Observer>(observation.state_, &observation.state_->observer));
   return observation;
+}
+
+ReplayReport Bus::Impl::replay(Bus& bus, ReplayRecord record, const ReplayTarget& target,
+                               const ReplayOptions& options) const {
+  replay::StorePorts ports(
+      *store,
+      [&bus](const StreamName& stream, std::span<const Event> copies) {
+        return bus.publish(copies, {.stream = stream});
+      },
+      options.stop);
+  return replay::run(ports, std::move(record), target, {options.window, options.progress, options.schemas});
+}
+
+Store& Bus::Impl::store_for(std::string_view operation) const {
+  if (store != nullptr) return *store;
+  throw Error(Errc::invalid_argument, std::string(operation), "bus", "a bus without a store has nothing to replay");
+}
+
+ReplayReport Bus::replay(const ReplayQuery& query, const ReplayTarget& target, const ReplayOptions& options) {
+  static_cast<void>(impl_->store_for("replay"));
+  return impl_->replay(*this, replay::new_record(query, target, options), target, options);
+}
+
+ReplayReport Bus::resume_replay(const ReplayTarget& target, const ReplayOptions& options) {
+  options.validate();
+  return impl_->replay(*this, replay_record(impl_->store_for("resume replay").kv(), options.replayid), target, options);
 }
 
 Bus::Stats Bus::stats() const {
