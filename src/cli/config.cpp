@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "daemon/config.hpp"
+#include "daemon/config_tables.hpp"
 
 #include <fmt/format.h>
 
@@ -97,8 +97,23 @@ int show(Context& context, const Options& o) {
     keys.push_back(boost::json::object{{"key", name}, {"value", key.get(loaded.config)}, {"origin", origin}});
     table.row({name, printable(key.get(loaded.config)), printable(origin)});
   }
+  boost::json::object tables;
+  for (const auto& kind : daemon::table_kinds()) {
+    boost::json::array rows;
+    for (const auto& row : kind.rows(loaded.config)) {
+      const std::string name = fmt::format("{}[{}].", kind.name, rows.size() + 1);
+      boost::json::object values;
+      for (const auto& [key, value] : row) {
+        values.emplace(key, value);
+        table.row({name + key, printable(value), printable("file " + loaded.file.value_or(""))});
+      }
+      rows.push_back(std::move(values));
+    }
+    tables.emplace(kind.name, std::move(rows));
+  }
   if (context.json) {
-    print_json(boost::json::object{{"file", loaded.file.value_or("")}, {"keys", keys}, {"retry", totals}});
+    print_json(
+        boost::json::object{{"file", loaded.file.value_or("")}, {"keys", keys}, {"tables", tables}, {"retry", totals}});
     return kOk;
   }
   table.print("");
@@ -137,6 +152,14 @@ int docs() {
     }
     text += fmt::format("| `{}` | `{}` | {}{} | `{}` |\n", key.key, key.get(defaults), key.help,
                         key.secret ? "; secret" : "", key.example);
+  }
+  for (const auto& kind : daemon::table_kinds()) {
+    text += fmt::format("\n## [[{}]]\n\n{}\nIt may stand several times, in the file only.\n\n", kind.name, kind.help);
+    text += "| key | what | example |\n| --- | --- | --- |\n";
+    for (const auto& key : kind.keys) {
+      text += fmt::format("| `{}` | {}{}{} | `{}` |\n", key.key, key.help, key.required ? "; required" : "",
+                          key.secret ? "; secret" : "", key.example);
+    }
   }
   text +=
       "\nAs a flag `server.listen` is `--server-listen`, as a variable `MILLRACE_SERVER_LISTEN`. The command line "

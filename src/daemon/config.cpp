@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "daemon/config.hpp"
+#include "daemon/config_tables.hpp"
 
 #include <toml++/toml.h>
 #include <unistd.h>
@@ -10,7 +10,6 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <numeric>
 #include <string_view>
 #include <utility>
 
@@ -40,29 +39,15 @@ std::string variable_of(const Descriptor& key) {
   return std::string(kPrefix) + upper(key.section) + '_' + upper(key.key);
 }
 
-/// Levenshtein's distance.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i);
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, substituted}));
-    }
+/// Every name a key may be looked for under.
+std::vector<std::string> known_names() {
+  std::vector<std::string> names;
+  for (const Descriptor& key : descriptors()) names.push_back(full_name(key));
+  for (const TableKind& kind : table_kinds()) {
+    names.push_back(kind.name);
+    for (const TableKey& key : kind.keys) names.push_back(kind.name + '.' + key.key);
   }
-  return row[b.size()];
-}
-
-template <class NameOf>
-std::pair<std::string, std::size_t> nearest(const std::string& name, NameOf name_of) {
-  std::pair<std::string, std::size_t> best{"", std::string::npos};
-  for (const Descriptor& key : descriptors()) {
-    const std::string candidate = name_of(key);
-    if (const std::size_t distance = edit_distance(name, candidate); distance < best.second)
-      best = {candidate, distance};
-  }
-  return best;
+  return names;
 }
 
 const Descriptor* find_key(const std::string& name) {
@@ -129,38 +114,104 @@ std::optional<std::string> text_of(const toml::node& node) {
   return std::nullopt;
 }
 
-void apply_file(LoadedConfig& loaded, const std::string& path) {
-  const auto at = [&path](const toml::source_region& region) { return path + ':' + std::to_string(region.begin.line); };
-  toml::table table;
-  try {
-    table = toml::parse_file(path);
-  } catch (const toml::parse_error& error) {
-    refuse(at(error.source()), "is not TOML: " + std::string(error.description()));
+/// Reads the configuration file.
+class FileReader {
+ public:
+  FileReader(LoadedConfig& loaded, const std::string& path) : loaded_(loaded), path_(path) {}
+
+  void read() {
+    toml::table table;
+    try {
+      table = toml::parse_file(path_);
+    } catch (const toml::parse_error& error) {
+      refuse(at(error.source()), "is not TOML: " + std::string(error.description()));
+    }
+    for (const auto& [name, content] : table) {
+      const auto& kinds = table_kinds();
+      const auto kind =
+          std::find_if(kinds.begin(), kinds.end(), [&name = name](const TableKind& k) { return k.name == name.str(); });
+      if (kind == kinds.end()) {
+        read_section(std::string(name.str()), content);
+      } else {
+        read_tables(*kind, content);
+      }
+    }
   }
-  const auto refuse_unknown = [&](const std::string& name, const toml::source_region& region) {
-    const auto [known, distance] = nearest(name, full_name);
-    refuse(at(region), "unknown key " + name + "; the nearest known one is " + known);
-  };
-  for (const auto& [section, content] : table) {
-    const std::string section_name(section.str());
+
+ private:
+  [[nodiscard]] std::string at(const toml::source_region& region) const {
+    return path_ + ':' + std::to_string(region.begin.line);
+  }
+
+  [[noreturn]] void refuse_unknown(const std::string& name, const toml::source_region& region) const {
+    refuse(at(region), "unknown key " + name + "; the nearest known one is " + nearest_name(name, known_names()).first);
+  }
+
+  void read_section(const std::string& section, const toml::node& content) {
     const auto* keys = content.as_table();
-    if (keys == nullptr) refuse_unknown(section_name, section.source());
+    if (keys == nullptr) refuse_unknown(section, content.source());
     const auto& known = descriptors();
-    if (std::none_of(known.begin(), known.end(), [&](const auto& d) { return d.section == section_name; })) {
+    if (std::none_of(known.begin(), known.end(), [&](const auto& d) { return d.section == section; })) {
       const auto first = keys->begin();
-      refuse_unknown(section_name + (keys->empty() ? "" : '.' + std::string(first->first.str())), section.source());
+      refuse_unknown(section + (keys->empty() ? "" : '.' + std::string(first->first.str())), content.source());
     }
     for (const auto& [name, node] : *keys) {
-      const std::string key_name = section_name + '.' + std::string(name.str());
+      const std::string key_name = section + '.' + std::string(name.str());
       const Descriptor* key = find_key(key_name);
       if (key == nullptr) refuse_unknown(key_name, name.source());
       const auto text = text_of(node);
       if (!text)
         refuse(key_name + " (" + at(node.source()) + ')', "has the wrong kind of value; write it as " + key->example);
-      apply(loaded, *key, *text, Origin::file, at(node.source()));
+      apply(loaded_, *key, *text, Origin::file, at(node.source()));
     }
   }
-}
+
+  void read_tables(const TableKind& kind, const toml::node& content) {
+    const auto* rows = content.as_array();
+    const bool right = rows != nullptr &&
+                       std::all_of(rows->begin(), rows->end(), [](const toml::node& row) { return row.is_table(); });
+    if (!right) refuse(at(content.source()), kind.name + " may stand several times; write it as [[" + kind.name + "]]");
+    for (const toml::node& row : *rows) {
+      std::map<std::string, TableValue> values;
+      for (const auto& [name, node] : *row.as_table()) {
+        const std::string key_name = kind.name + '.' + std::string(name.str());
+        const auto key = std::find_if(kind.keys.begin(), kind.keys.end(),
+                                      [&name = name](const TableKey& k) { return k.key == name.str(); });
+        if (key == kind.keys.end()) refuse_unknown(key_name, name.source());
+        try {
+          values.emplace(key->key, value_of(node, key->secret));
+        } catch (const Error& error) {
+          refuse(key_name + " (" + at(node.source()) + ')', error.message());
+        }
+      }
+      for (const TableKey& key : kind.keys) {
+        if (!key.required || values.contains(key.key)) continue;
+        refuse(kind.name + '.' + key.key + " (" + at(row.source()) + ')', "is required, e.g. " + key.example);
+      }
+      kind.add(loaded_.config, TableRow(kind.name, at(row.source()), std::move(values)));
+    }
+  }
+
+  static TableValue value_of(const toml::node& node, bool secret) {
+    TableValue value;
+    if (const auto* list = node.as_array()) {
+      value.kind = TableValue::Kind::list;
+      for (const toml::node& element : *list) value.list.push_back(value_of(element, secret));
+    } else if (const auto* table = node.as_table()) {
+      value.kind = TableValue::Kind::table;
+      for (const auto& [name, member] : *table) value.table.emplace_back(name.str(), value_of(member, secret));
+    } else if (const auto text = text_of(node)) {
+      value.text = expand_variables(*text);
+      if (secret) value.text = read_secret(value.text);
+    } else {
+      throw Error(Errc::invalid_argument, kOperation, "", "has the wrong kind of value");
+    }
+    return value;
+  }
+
+  LoadedConfig& loaded_;
+  const std::string& path_;
+};
 
 /// Refuses a variable that was surely meant for a key and is none: of a known section, or two letters off a known one.
 void check_variable(const std::string& name) {
@@ -171,9 +222,15 @@ void check_variable(const std::string& name) {
   const bool of_section = std::any_of(known.begin(), known.end(), [&](const auto& d) {
     return name.starts_with(std::string(kPrefix) + upper(d.section) + '_');
   });
-  const auto [nearest_name, distance] = nearest(name, variable_of);
+  for (const TableKind& kind : table_kinds()) {
+    if (!name.starts_with(std::string(kPrefix) + upper(kind.name) + '_')) continue;
+    refuse(name, "is no configuration variable: [[" + kind.name + "]] stands in the file only");
+  }
+  std::vector<std::string> variables;
+  for (const Descriptor& key : known) variables.push_back(variable_of(key));
+  const auto [nearest, distance] = nearest_name(name, variables);
   if (of_section || distance <= 2) {
-    refuse(name, "is no configuration variable; the nearest known one is " + nearest_name);
+    refuse(name, "is no configuration variable; the nearest known one is " + nearest);
   }
 }
 
@@ -189,9 +246,14 @@ void apply_environment(LoadedConfig& loaded) {
 }
 
 void apply_flags(LoadedConfig& loaded, const std::map<std::string, std::string>& flags) {
+  const auto flag_names = [] {
+    std::vector<std::string> names;
+    for (const Descriptor& key : descriptors()) names.push_back(full_name(key));
+    return names;
+  };
   for (const auto& [name, value] : flags) {
     const Descriptor* key = find_key(name);
-    if (key == nullptr) refuse(name, "unknown key; the nearest known one is " + nearest(name, full_name).first);
+    if (key == nullptr) refuse(name, "unknown key; the nearest known one is " + nearest_name(name, flag_names()).first);
     apply(loaded, *key, value, Origin::flag, "--" + key->section + '-' + key->key);
   }
 }
@@ -250,7 +312,7 @@ LoadedConfig load_config(const std::optional<std::string>& file, const std::map<
   LoadedConfig loaded;
   for (const Descriptor& key : descriptors()) loaded.origins[full_name(key)] = Origin::default_value;
   loaded.file = choose_file(file);
-  if (loaded.file) apply_file(loaded, *loaded.file);
+  if (loaded.file) FileReader(loaded, *loaded.file).read();
   apply_environment(loaded);
   apply_flags(loaded, flags);
   check_together(loaded.config);

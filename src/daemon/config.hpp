@@ -4,7 +4,8 @@
 /// \file
 /// The daemon's configuration: one table of descriptors feeds the TOML file, the environment
 /// (`MILLRACE_<SECTION>_<KEY>`), the flags of `serve` (`--<section>-<key>`), `--help`, `config show` and
-/// docs/configuration.md. Precedence: flag > environment > file > default.
+/// docs/configuration.md. Precedence: flag > environment > file > default. What may stand several times, an array of
+/// tables, is described in config_tables.hpp.
 
 #include <chrono>
 #include <cstdint>
@@ -16,6 +17,7 @@
 
 #include "base/log.hpp"
 #include "millrace/ledger.hpp"
+#include "millrace/schema.hpp"
 #include "millrace/store.hpp"
 
 namespace millrace::daemon {
@@ -40,6 +42,14 @@ struct Config {
     Milliseconds lease{30'000};                   ///< of a claim that names none
     std::chrono::seconds expires{7 * 24 * 3600};  ///< of a group made by a claim
   } delivery;
+  /// A `[[schema]]`.
+  struct Schema {
+    SchemaVersion schema;
+    SchemaRegistry::StepKind step = SchemaRegistry::StepKind::none;  ///< from the version before
+    std::vector<SchemaChange> changes;
+    std::string where;  ///< "millrace.toml:12"
+  };
+  std::vector<Schema> schemas;
   struct Log {
     log::Level level = log::Level::info;
     log::Format format = log::Format::automatic;

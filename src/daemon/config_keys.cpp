@@ -7,26 +7,13 @@
 #include <utility>
 
 #include "base/units.hpp"
-#include "daemon/config.hpp"
+#include "daemon/config_tables.hpp"
 
 namespace millrace::daemon {
 namespace {
 
 [[noreturn]] void refuse(const std::string& key, const std::string& value, const std::string& rule) {
   throw Error(Errc::invalid_argument, "load configuration", key, fmt::format("\"{}\" {}", value, rule));
-}
-
-std::string quoted(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (static_cast<unsigned char>(c) < 0x20) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-    } else {
-      out += c;
-    }
-  }
-  return out + '"';
 }
 
 /// nullopt when `parse` refuses `value`: the caller says the rule with its bounds.
@@ -51,7 +38,7 @@ class Section {
         key, help, example, [field](Config& config, const std::string& value) { field(config) = value; },
         [field, secret](const Config& config) {
           const std::string& value = field(const_cast<Config&>(config));
-          return quoted(secret && !value.empty() ? "***" : value);
+          return toml_text(secret && !value.empty() ? "***" : value);
         },
         secret);
   }
@@ -89,7 +76,8 @@ class Section {
           field(config) = converted;
         },
         [=](const Config& config) {
-          return quoted(format_duration(std::chrono::duration_cast<Milliseconds>(field(const_cast<Config&>(config)))));
+          return toml_text(
+              format_duration(std::chrono::duration_cast<Milliseconds>(field(const_cast<Config&>(config)))));
         });
   }
 
@@ -143,7 +131,7 @@ void server_keys(std::vector<Descriptor>& out) {
         }
         config.server.listen = value;
       },
-      [](const Config& config) { return quoted(config.server.listen); });
+      [](const Config& config) { return toml_text(config.server.listen); });
   server.text(
       "token", [](Config & c) -> auto& { return c.server.token; },
       "Bearer token every request must carry; empty = none is asked for", "\"file:/etc/millrace/token\"", true);
@@ -221,17 +209,17 @@ void log_keys(std::vector<Descriptor>& out) {
       [](const Config& config) {
         switch (config.log.level) {
           case log::Level::debug:
-            return quoted("debug");
+            return toml_text("debug");
           case log::Level::info:
-            return quoted("info");
+            return toml_text("info");
           case log::Level::warn:
-            return quoted("warn");
+            return toml_text("warn");
           case log::Level::error:
-            return quoted("error");
+            return toml_text("error");
           case log::Level::off:
-            return quoted("off");
+            return toml_text("off");
         }
-        return quoted("?");
+        return toml_text("?");
       });
   log.add(
       "format", "How lines are written: automatic (text on a terminal, JSON otherwise), text or json", "\"automatic\"",
@@ -245,13 +233,13 @@ void log_keys(std::vector<Descriptor>& out) {
       [](const Config& config) {
         switch (config.log.format) {
           case log::Format::automatic:
-            return quoted("automatic");
+            return toml_text("automatic");
           case log::Format::text:
-            return quoted("text");
+            return toml_text("text");
           case log::Format::json:
-            return quoted("json");
+            return toml_text("json");
         }
-        return quoted("?");
+        return toml_text("?");
       });
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "daemon/config.hpp"
+#include "daemon/config_tables.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -179,6 +179,56 @@ TEST_F(ConfigTest, SecretsComeFromFilesAndAreNeverPrinted) {
   EXPECT_THAT(refusal(std::nullopt, {{"server.token", "file:" + (folder_ / "absent").string()}}),
               HasSubstr("cannot read the secret file"));
   EXPECT_THAT(refusal(std::nullopt, {{"server.token", "file:" + file("empty", "\n")}}), HasSubstr("is empty"));
+}
+
+TEST_F(ConfigTest, SchemasStandSeveralTimesAndAreShownAsTheyCanBeRead) {
+  const std::string text =
+      "[[schema]]\ntype = \"asset.discovered\"\ndeprecated = true\n"
+      "[[schema]]\ntype = \"asset.discovered\"\nversion = 2\ndescription = \"with \\\"tags\\\"\"\n"
+      "upcast = [{rename = \"/path\", to = \"file_path\"}, {add = \"/tags\", value = \"[]\"}, {remove = \"/a/b\"}, "
+      "{move = \"/c\", to = \"/d/c\"}]\n"
+      "[[schema]]\ntype = \"asset.discovered\"\nversion = 3\nupcast = \"program\"\n";
+  const auto loaded = load_config(file("a.toml", text), {});
+  ASSERT_EQ(loaded.config.schemas.size(), 3U);
+  EXPECT_TRUE(loaded.config.schemas[0].schema.deprecated);
+  const std::vector<SchemaChange> changes{SchemaChange::rename("/path", "file_path"), SchemaChange::add("/tags", "[]"),
+                                          SchemaChange::remove("/a/b"), SchemaChange::move("/c", "/d/c")};
+  EXPECT_EQ(loaded.config.schemas[1].changes, changes);
+  EXPECT_EQ(loaded.config.schemas[1].schema.description, "with \"tags\"");
+  EXPECT_EQ(loaded.config.schemas[2].step, SchemaRegistry::StepKind::program);
+
+  const auto kind = schema_table();
+  std::string shown;
+  for (const auto& row : kind.rows(loaded.config)) {
+    shown += "[[schema]]\n";
+    for (const auto& [key, value] : row) shown += key + " = " + value + '\n';
+  }
+  const auto again = load_config(file("b.toml", shown), {});
+  EXPECT_EQ(kind.rows(again.config), kind.rows(loaded.config));
+}
+
+TEST_F(ConfigTest, ASchemaThatMakesNoSenseIsRefusedWithItsLine) {
+  const auto refused = [this](const std::string& rest) {
+    return refusal(file("a.toml", "[[schema]]\ntype = \"a\"\n" + rest));
+  };
+  EXPECT_THAT(refused("verson = 2\n"), HasSubstr("a.toml:3: unknown key schema.verson; the nearest known one is "
+                                                 "schema.version"));
+  EXPECT_THAT(refusal(file("b.toml", "[[schema]]\nversion = 2\n")),
+              HasSubstr("schema.type (" + (folder_ / "b.toml:1").string() + "): is required"));
+  EXPECT_THAT(refusal(file("b.toml", "[schema]\ntype = \"a\"\n")), HasSubstr("write it as [[schema]]"));
+  EXPECT_THAT(refusal(file("b.toml", "[[schemas]]\ntype = \"a\"\n")), HasSubstr("nearest known one is schema"));
+  EXPECT_THAT(refused("version = 0\n"), HasSubstr("schema.version"));
+  EXPECT_THAT(refused("upcast = []\n"), HasSubstr("from 2 to"));
+  EXPECT_THAT(refused("version = 2\nupcast = \"prog\"\n"), HasSubstr("must be \"program\" or a list"));
+  EXPECT_THAT(refused("version = 2\nupcast = [{renam = \"/a\"}]\n"), HasSubstr("nearest known one is rename"));
+  EXPECT_THAT(refused("version = 2\nupcast = [{rename = \"/a\"}]\n"), HasSubstr("rename needs to"));
+  EXPECT_THAT(refused("version = 2\nupcast = [{remove = \"/a\", to = \"/b\"}]\n"), HasSubstr("to does not belong"));
+  EXPECT_THAT(refused("version = 2\nupcast = [{add = \"/a\", value = \"x\"}]\n"), HasSubstr("is not JSON"));
+  EXPECT_THAT(refused("version = 2\nupcast = [{add = \"a\", value = \"1\"}]\n"), HasSubstr("is not a JSON Pointer"));
+  EXPECT_THAT(refused("[[schema]]\ntype = \"a\"\n"), HasSubstr("a.toml:3): a: version 1 is described twice"));
+  EXPECT_THAT(refused("deprecated = \"perhaps\"\n"), HasSubstr("is not true or false"));
+  set("MILLRACE_SCHEMA_TYPE", "a");
+  EXPECT_THAT(refusal(std::nullopt), HasSubstr("[[schema]] stands in the file only"));
 }
 
 TEST_F(ConfigTest, TheDefaultPlaceIsReadOnlyWhenItIsThere) {
