@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "millrace/replay.hpp"
+#include "millrace/schema.hpp"
 #include "millrace/store.hpp"
 
 namespace millrace {
@@ -65,6 +66,13 @@ class Bus {
   std::vector<AppendResult> publish(std::span<const Event> events, const PublishOptions& options = {});
   AppendResult publish(const Event& event, const PublishOptions& options = {});
 
+  /// Publishes a C++ value: its codec (schema.hpp) says type, version and data, so that
+  /// `bus.publish("/scanner", AssetDiscovered{…})` is all there is to write. \throws Error as make_event and publish
+  template <TypedEvent T>
+  AppendResult publish(std::string_view source, const T& value, const PublishOptions& options = {}) {
+    return publish(make_event(source, value), options);
+  }
+
   /// The same with a completion. Observers run before `done`, on a thread of the store.
   void publish_async(std::vector<Event> events, const PublishOptions& options, AppendCompletion done);
 
@@ -75,11 +83,10 @@ class Bus {
   [[nodiscard]] Observation observe(std::vector<std::string> types, ObserverFunction observer);
 
   /// Gives the events of a stream that the query asks for to a handler, another stream (there they are published, and
-  /// observed, as new events) or one group; see replay.hpp. Returns when it is finished, told to stop, or an event failed
-  /// and it is to stop then: the report says which. Progress is recorded at least every second, for a group after each
-  /// batch; a process that dies repeats what it did since.
-  /// \throws Error as the store, after recording how far it was; {already_exists}: the replay id is taken;
-  /// {busy}: somebody else resumed it
+  /// observed, as new events) or one group; see replay.hpp. Returns when it is finished, told to stop, or an event
+  /// failed and it is to stop then: the report says which. Progress is recorded at least every second, for a group
+  /// after each batch; a process that dies repeats what it did since. \throws Error as the store, after recording how
+  /// far it was; {already_exists}: the replay id is taken; {busy}: somebody else resumed it
   ReplayReport replay(const ReplayQuery& query, const ReplayTarget& target, const ReplayOptions& options = {});
   /// Goes on with the recorded replay `options.replayid`: query, pace and what happens on an error are as asked then,
   /// and the target must be the same. A finished one answers its report at once. Whoever ran it is ended with {busy}.

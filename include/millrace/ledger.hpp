@@ -158,6 +158,7 @@ struct ClaimAnswer {
   std::vector<Delivery> deliveries = {};
   /// When empty: nothing can become claimable before this much time has passed, unless a watch says so.
   std::optional<Milliseconds> next_due = {};
+  std::optional<std::int32_t> max_dataversion = {};  ///< of the group's settings; whoever hands them on upcasts so far
 };
 
 struct Settlement {

@@ -10,8 +10,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <variant>
 
+#include "millrace/schema.hpp"
 #include "millrace/store.hpp"
 
 namespace millrace {
@@ -32,6 +35,10 @@ struct SubscriptionOptions {
   OrderRule order = {};
   GroupSettings settings = {};
   std::string consumer = {};  ///< empty = "<host>-<pid>"
+  /// Brings events up to date before the handler sees them, no further than the group's `max_dataversion`; a failure is
+  /// the delivery's failure, with its reason. Absent: they are handed over as stored. The store remembers which steps
+  /// it has, so that a daemon on the same store does not show an old shape.
+  std::shared_ptr<const SchemaRegistry> schemas = {};
 
   std::size_t batch = 100;       ///< most events per claim, 1 … 10'000. More saves commits, less spreads work
   std::size_t concurrency = 1;   ///< handlers at once, 1 … 1'000
@@ -40,6 +47,32 @@ struct SubscriptionOptions {
   void validate() const;         ///< \throws Error{invalid_argument} naming field and value
 };
 
+namespace detail {
+template <class F>
+struct FirstParameter {};
+template <class F>
+requires requires {
+  &F::operator();
+}
+struct FirstParameter<F> : FirstParameter<decltype(&F::operator())> {};
+template <class R, class A, class... More>
+struct FirstParameter<R (*)(A, More...)> {
+  using Type = std::remove_cvref_t<A>;
+};
+template <class C, class R, class A, class... More>
+struct FirstParameter<R (C::*)(A, More...)> : FirstParameter<R (*)(A, More...)> {};
+template <class C, class R, class A, class... More>
+struct FirstParameter<R (C::*)(A, More...) const> : FirstParameter<R (*)(A, More...)> {};
+template <class F>
+using EventOf = typename FirstParameter<F>::Type;
+}  // namespace detail
+
+/// `Outcome(const AssetDiscovered&)` or `Outcome(const AssetDiscovered&, const Delivery&)`, for a type with a codec.
+template <class F>
+concept TypedHandler = TypedEvent<detail::EventOf<F>> &&
+    (std::is_invocable_r_v<Outcome, F&, const detail::EventOf<F>&> ||
+     std::is_invocable_r_v<Outcome, F&, const detail::EventOf<F>&, const Delivery&>);
+
 /// Runs from construction until `stop`. Thread-safe.
 class Subscription {
  public:
@@ -47,6 +80,22 @@ class Subscription {
   /// \throws Error as Ledger::ensure_group, or {invalid_argument}
   Subscription(Store& store, SubscriptionOptions options, Handler handler);
   Subscription(Store& store, SubscriptionOptions options, AsyncHandler handler);
+  /// With a handler of decoded events. Without `types` it gets those of the codec's type. Events are brought to the
+  /// codec's version, even if newer ones are registered; one of another type or version, or that the codec cannot
+  /// decode, is a failed delivery with that reason.
+  template <TypedHandler F>
+  Subscription(Store& store, SubscriptionOptions options, F handler)
+      : Subscription(store, typed<detail::EventOf<F>>(std::move(options)),
+                     Handler([handler = std::move(handler)](const Delivery& delivery) mutable -> Outcome {
+                       using T = detail::EventOf<F>;
+                       const T event = decode_event<T>(delivery.event);
+                       if constexpr (std::is_invocable_r_v<Outcome, F&, const T&, const Delivery&>) {
+                         return handler(event, delivery);
+                       } else {
+                         return handler(event);
+                       }
+                     }),
+                     EventCodec<detail::EventOf<F>>::version) {}
   ~Subscription();  ///< stop(0): releases what is not answered
 
   /// Stops claiming, waits up to `grace` for running handlers, settles what they answered, releases the rest uncharged.
@@ -72,6 +121,16 @@ class Subscription {
   [[nodiscard]] Stats stats() const;
 
  private:
+  /// \param newest  the newest version the handler knows
+  Subscription(Store& store, SubscriptionOptions options, Handler handler, std::int32_t newest);
+  void launch(Handler handler);
+
+  template <class T>
+  static SubscriptionOptions typed(SubscriptionOptions options) {
+    if (options.types.empty()) options.types = {EventCodec<T>::type};
+    return options;
+  }
+
   class Impl;
   std::unique_ptr<Impl> impl_;
 };

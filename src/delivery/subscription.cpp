@@ -17,6 +17,7 @@
 #include "delivery/loop_state.hpp"
 #include "delivery/session_keeper.hpp"
 #include "delivery/signal.hpp"
+#include "delivery/upcasting.hpp"
 #include "store/ledger/group_state.hpp"
 
 namespace millrace {
@@ -54,11 +55,15 @@ Time after(Milliseconds wait) {
 /// The shell around LoopState: threads, store calls, and nothing decided here.
 class Subscription::Impl {
  public:
-  Impl(Store& store, SubscriptionOptions options)
-      : store_(store), options_(checked(std::move(options))), signal_(std::make_shared<delivery::Signal>()) {}
+  Impl(Store& store, SubscriptionOptions options, std::optional<std::int32_t> newest = {})
+      : store_(store),
+        options_(checked(std::move(options))),
+        signal_(std::make_shared<delivery::Signal>()),
+        upcasting_(std::make_shared<delivery::Upcasting>(options_.schemas, newest)) {}
 
   std::shared_ptr<delivery::Signal> signal() const { return signal_; }
   const SubscriptionOptions& options() const { return options_; }
+  const delivery::Upcasting& upcasting() const { return *upcasting_; }
 
   void launch(std::unique_ptr<delivery::Lanes> lanes, std::size_t longest_run);
   bool stop(Milliseconds grace);
@@ -78,6 +83,7 @@ class Subscription::Impl {
   Store& store_;
   const SubscriptionOptions options_;
   std::shared_ptr<delivery::Signal> signal_;
+  std::shared_ptr<delivery::Upcasting> upcasting_;
   std::optional<delivery::LoopState> state_;  // of the claim thread
   std::unique_ptr<delivery::Lanes> lanes_;    // of the claim thread
   std::optional<SessionId> session_;          // of the claim thread
@@ -108,6 +114,7 @@ void Subscription::Impl::launch(std::unique_ptr<delivery::Lanes> lanes, std::siz
   spec.order = options_.order;
   spec.settings = options_.settings;
   store_.ledger().ensure_group(options_.group, spec);
+  if (options_.schemas != nullptr) delivery::record_steps(store_.kv(), *options_.schemas);
 
   lanes_ = std::move(lanes);
   state_.emplace(delivery::LoopOptions{options_.batch, options_.concurrency, std::min(longest_run, options_.batch),
@@ -225,6 +232,7 @@ Input Subscription::Impl::claim(std::size_t max) {
   request.max = max;
   request.hold = session_.value_or(0);
   ClaimAnswer answer = store_.ledger().claim(options_.group, request);
+  upcasting_->pin(answer.max_dataversion);
   input::Claimed claimed;
   claimed.next_due = answer.next_due;
   if (options_.order.kind != OrderRule::Kind::none) {
@@ -292,12 +300,23 @@ bool Subscription::Impl::drain(Milliseconds timeout) {
 Subscription::Subscription(Store& store, SubscriptionOptions options, Handler handler)
     : impl_(std::make_unique<Impl>(store, std::move(options))) {
   if (handler == nullptr) throw Error(Errc::invalid_argument, "subscribe", "handler", "a handler must be callable");
+  launch(std::move(handler));
+}
+
+Subscription::Subscription(Store& store, SubscriptionOptions options, Handler handler, std::int32_t newest)
+    : impl_(std::make_unique<Impl>(store, std::move(options), newest)) {
+  launch(std::move(handler));
+}
+
+void Subscription::launch(Handler handler) {
+  handler = impl_->upcasting().before(std::move(handler));
   impl_->launch(delivery::make_thread_lanes(impl_->options().concurrency, std::move(handler), impl_->signal()), 1024);
 }
 
 Subscription::Subscription(Store& store, SubscriptionOptions options, AsyncHandler handler)
     : impl_(std::make_unique<Impl>(store, std::move(options))) {
   if (handler == nullptr) throw Error(Errc::invalid_argument, "subscribe", "handler", "a handler must be callable");
+  handler = impl_->upcasting().before(std::move(handler));
   impl_->launch(delivery::make_async_lanes(std::move(handler), impl_->signal()), 1);
 }
 
