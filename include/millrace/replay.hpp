@@ -121,7 +121,7 @@ struct ReplayProgress {
 };
 
 struct ReplayOptions {
-  std::string replayid = {};  ///< 1 to 64 of `[A-Za-z0-9._-]`; empty = a new one
+  std::string replayid = {};  ///< as a group's name; empty = a new one
   ReplayOnError on_error = ReplayOnError::stop;
   ReplayPace pace = {};
   std::size_t window = 1'000;  ///< most events open in a group at once, 1 … 10'000

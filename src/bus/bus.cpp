@@ -4,6 +4,7 @@
 #include <atomic>
 #include <utility>
 
+#include "bus/door.hpp"
 #include "bus/observer.hpp"
 #include "millrace/error.hpp"
 #include "replay/engine.hpp"
@@ -107,7 +108,7 @@ std::vector<AppendResult> Bus::publish(std::span<const Event> events, const Publ
   if (impl_->store == nullptr) return shared.without_store(options.stream, events);
   std::vector<AppendResult> results;
   try {
-    for (const Event& event : events) validate(event);
+    for (const Event& event : events) bus::check_incoming(event);
     results = impl_->store->log().append(options.stream, events, options.durability);
   } catch (...) {
     shared.failed.fetch_add(events.size(), std::memory_order_relaxed);
@@ -129,7 +130,7 @@ void Bus::publish_async(std::vector<Event> events, const PublishOptions& options
     return;
   }
   try {
-    for (const Event& event : events) validate(event);
+    for (const Event& event : events) bus::check_incoming(event);
   } catch (const Error& error) {
     impl_->shared->failed.fetch_add(count, std::memory_order_relaxed);
     done(error);
@@ -167,7 +168,8 @@ ReplayReport Bus::Impl::replay(Bus& bus, ReplayRecord record, const ReplayTarget
         return bus.publish(copies, {.stream = stream});
       },
       options.stop);
-  return replay::run(ports, std::move(record), target, {options.window, options.progress, options.schemas});
+  replay::run(ports, record, target, {options.window, options.progress, options.schemas});
+  return std::move(record.report);
 }
 
 Store& Bus::Impl::store_for(std::string_view operation) const {

@@ -38,11 +38,11 @@ void name_target(ReplayRecord& record, const ReplayTarget& target) {
 
 class Run {
  public:
-  Run(Ports& ports, ReplayRecord record, const ReplayTarget& target, const RunOptions& options)
-      : ports_(ports), record_(std::move(record)), target_(target), options_(options) {}
+  Run(Ports& ports, ReplayRecord& record, const ReplayTarget& target, const RunOptions& options)
+      : ports_(ports), record_(record), target_(target), options_(options) {}
 
-  ReplayReport run() {
-    if (report().finished()) return report();
+  void run() {
+    if (report().finished()) return;
     begin();
     try {
       go();
@@ -56,7 +56,6 @@ class Run {
       throw;
     }
     show({});
-    return std::move(report());
   }
 
  private:
@@ -195,7 +194,7 @@ class Run {
   }
 
   Ports& ports_;
-  ReplayRecord record_;
+  ReplayRecord& record_;
   const ReplayTarget& target_;
   const RunOptions& options_;
   std::unique_ptr<Target> taker_;
@@ -219,14 +218,14 @@ ReplayRecord new_record(const ReplayQuery& query, const ReplayTarget& target, co
   return record;
 }
 
-ReplayReport run(Ports& ports, ReplayRecord record, const ReplayTarget& target, const RunOptions& options) {
+void run(Ports& ports, ReplayRecord& record, const ReplayTarget& target, const RunOptions& options) {
   ReplayRecord given;
   name_target(given, target);
   if (given.target != record.target || given.target_name != record.target_name) {
     throw Error(Errc::invalid_argument, "resume replay", record.report.replayid,
                 "began with another target; a resumed replay goes on into the same one");
   }
-  return Run(ports, std::move(record), target, options).run();
+  Run(ports, record, target, options).run();
 }
 
 Preview preview(Ports& ports, const ReplayRecord& record) {

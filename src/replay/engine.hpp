@@ -19,10 +19,11 @@ struct RunOptions {
 /// A record of what is asked, checked, with an id, not begun.
 ReplayRecord new_record(const ReplayQuery& query, const ReplayTarget& target, const ReplayOptions& options);
 
-/// Begins the replay of a record (version 0), or goes on with it. Answers when it is finished, told to stop, or an
-/// event failed and it is to stop then. What the ports throw is recorded, as far as that is possible, and thrown on.
-/// \throws Error{invalid_argument}: the target is not the recorded one, or a group of another stream
-ReplayReport run(Ports& ports, ReplayRecord record, const ReplayTarget& target, const RunOptions& options);
+/// Begins the replay of a record (version 0), or goes on with it, and keeps the record true. Returns when it is
+/// finished, told to stop, or an event failed and it is to stop then. What the ports throw is recorded, as far as that
+/// is possible, and thrown on. \throws Error{invalid_argument}: the target is not the recorded one, or a group of
+/// another stream
+void run(Ports& ports, ReplayRecord& record, const ReplayTarget& target, const RunOptions& options);
 
 /// What a replay would do now.
 struct Preview {

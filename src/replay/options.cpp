@@ -2,7 +2,7 @@
 #include "millrace/error.hpp"
 #include "millrace/pattern.hpp"
 #include "millrace/replay.hpp"
-#include "replay/records.hpp"
+#include "store/ledger/replay_id.hpp"
 
 namespace millrace {
 
@@ -38,7 +38,7 @@ void ReplayQuery::validate() const {
 
 void ReplayOptions::validate() const {
   constexpr std::size_t kMostOpen = 10'000;
-  if (!replayid.empty()) replay::check_replayid(replayid);
+  if (!replayid.empty()) ledger::check_replay_id(replayid);
   static_cast<void>(ReplayPace::parse(pace.to_string()));
   if (window == 0 || window > kMostOpen) {
     throw Error(Errc::invalid_argument, "replay", "window",

@@ -6,6 +6,7 @@
 #include "base/time.hpp"
 #include "millrace/error.hpp"
 #include "replay/records.hpp"
+#include "store/ledger/replay_id.hpp"
 
 namespace millrace::replay {
 namespace {
@@ -184,7 +185,7 @@ ReplayRecord decode_record(std::string_view text) {
   ReplayRecord record;
   ReplayReport& report = record.report;
   report.replayid = reader.text("replayid");
-  check_replayid(report.replayid);
+  ledger::check_replay_id(report.replayid);
   report.state = reader.choice(
       "state", {ReplayState::running, ReplayState::interrupted, ReplayState::failed, ReplayState::finished});
   record.query = decode_query(reader.required("query"));

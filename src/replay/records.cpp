@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/records.hpp"
 
-#include <algorithm>
-
 #include "millrace/error.hpp"
+#include "store/ledger/replay_id.hpp"
 
 namespace millrace {
 namespace replay {
@@ -11,7 +10,6 @@ namespace {
 
 constexpr std::string_view kPrefix = "millrace/replay/";
 constexpr std::chrono::hours kKeepFinished{7 * 24};
-constexpr std::size_t kLongestId = 64;
 
 std::string key_of(std::string_view replayid) {
   return std::string(kPrefix) + std::string(replayid);
@@ -24,7 +22,7 @@ ReplayRecord record_of(const KeyValueEntry& entry) {
 }
 
 std::optional<ReplayRecord> find(KeyValue& kv, std::string_view replayid) {
-  check_replayid(replayid);
+  ledger::check_replay_id(replayid);
   const auto entry = kv.get(key_of(replayid));
   return entry ? std::optional(record_of(*entry)) : std::nullopt;
 }
@@ -35,16 +33,6 @@ Error not_found(std::string_view operation, std::string_view replayid) {
 }
 
 }  // namespace
-
-void check_replayid(std::string_view replayid) {
-  const bool known = std::all_of(replayid.begin(), replayid.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-           c == '-';
-  });
-  if (known && !replayid.empty() && replayid.size() <= kLongestId) return;
-  throw Error(Errc::invalid_argument, "name replay", std::string(replayid.substr(0, 2 * kLongestId)),
-              "a replay's id has 1 to 64 characters of A-Z a-z 0-9 . _ -");
-}
 
 std::uint64_t save_record(KeyValue& kv, const ReplayRecord& record) {
   const std::string key = key_of(record.report.replayid);
@@ -88,7 +76,7 @@ ReplayRecord replay_record(KeyValue& kv, std::string_view replayid) {
 }
 
 void forget_replay(KeyValue& kv, std::string_view replayid) {
-  replay::check_replayid(replayid);
+  ledger::check_replay_id(replayid);
   if (!kv.erase(replay::key_of(replayid))) throw replay::not_found("forget replay", replayid);
 }
 

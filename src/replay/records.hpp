@@ -15,9 +15,6 @@ namespace millrace::replay {
 /// The largest record that is taken: a query's lists are its only parts without a bound of their own.
 inline constexpr std::size_t kMostRecordBytes = 64 << 10;
 
-/// \throws Error{invalid_argument} that says what a replay's id may look like
-void check_replayid(std::string_view replayid);
-
 /// JSON, with the version.
 std::string encode_record(const ReplayRecord& record);
 /// The inverse; an absent version is 0. \throws Error{invalid_argument} naming the member: whatever is unknown, missing
