@@ -37,7 +37,14 @@ DeadLetterQuery query_of(const Query& query) {
   out.positions = query.positions("position");
   out.types = query.list("types");
   out.reason_contains = query.text("reason");
+  out.since = query.time("since");
+  out.until = query.time("until");
   return out;
+}
+
+/// How many, or with dry_run how many it would be.
+std::string count_json(std::string_view name, std::uint64_t count, bool dry_run) {
+  return JsonWriter().boolean("dry_run", dry_run).number(name, count).finish();
 }
 
 }  // namespace
@@ -49,7 +56,7 @@ void list_groups(Services& services, const CallPtr& call) {
 }
 
 void create_group(Services& services, const CallPtr& call) {
-  const Members body(call->request().body, {"name", "stream", "start", "types", "order"});
+  const Members body(call->request().body, {"name", "stream", "start", "types", "order", "max_dataversion"});
   const GroupName name(body.required("name"));
   GroupSpec spec;
   spec.stream = StreamName(body.required("stream"));
@@ -57,6 +64,8 @@ void create_group(Services& services, const CallPtr& call) {
   spec.types = body.texts("types");
   if (const auto order = body.text("order")) spec.order = OrderRule::parse(*order);
   spec.settings = services.config.delivery.group;  // made on purpose: it never expires
+  spec.settings->expires.reset();
+  spec.settings->max_dataversion = max_dataversion_of(body);
   for (const GroupInfo& group : services.store.ledger().groups()) {
     if (group.name == name)
       throw Error(Errc::already_exists, "create group", name.str(), "a group of that name is there already");
@@ -72,6 +81,19 @@ void delete_group(Services& services, const CallPtr& call) {
   const GroupName group = group_of(call);
   services.store.ledger().delete_group(group);
   call->json(JsonWriter().text("deleted", group.str()).finish());
+}
+
+void set_group(Services& services, const CallPtr& call) {
+  const Members body(call->request().body, {"max_dataversion"});
+  const auto pin = body.number("max_dataversion", {0, INT32_MAX});  // 0 = as far as is known
+  if (!pin) {
+    throw Error(Errc::invalid_argument, "read request", "max_dataversion",
+                "the member 'max_dataversion' is required; 0 lifts it");
+  }
+  GroupChange change;
+  change.settings = services.store.ledger().group(group_of(call)).settings;
+  change.settings->max_dataversion = *pin == 0 ? std::nullopt : std::optional(static_cast<std::int32_t>(*pin));
+  alter(services, call, change);
 }
 
 void seek_group(Services& services, const CallPtr& call) {
@@ -119,21 +141,26 @@ void list_dead_letters(Services& services, const CallPtr& call) {
 }
 
 void redrive_dead_letters(Services& services, const CallPtr& call) {
-  const Members body(call->request().body, {"positions", "types", "reason"});
+  const Members body(call->request().body, {"positions", "types", "reason", "since", "until", "dry_run"});
   DeadLetterQuery asked;
+  asked.dry_run = body.boolean("dry_run").value_or(false);
   const auto positions = body.texts("positions");
   // An empty list asks for none of them, which must not become all of them.
-  if (positions && positions->empty()) return call->json(JsonWriter().number("redriven", 0).finish());
+  if (positions && positions->empty()) return call->json(count_json("redriven", 0, asked.dry_run));
   for (const std::string& text : positions.value_or(std::vector<std::string>{}))
     asked.positions.push_back(Position::parse(text));
   asked.types = body.texts("types").value_or(std::vector<std::string>{});
   asked.reason_contains = body.text("reason");
-  call->json(JsonWriter().number("redriven", services.store.ledger().redrive(group_of(call), asked)).finish());
+  asked.since = body.time("since");
+  asked.until = body.time("until");
+  call->json(count_json("redriven", services.store.ledger().redrive(group_of(call), asked), asked.dry_run));
 }
 
 void purge_dead_letters(Services& services, const CallPtr& call) {
-  const DeadLetterQuery asked = query_of(call->query());
-  call->json(JsonWriter().number("purged", services.store.ledger().purge(group_of(call), asked)).finish());
+  const Query query = call->query();
+  DeadLetterQuery asked = query_of(query);
+  asked.dry_run = query.boolean("dry_run");
+  call->json(count_json("purged", services.store.ledger().purge(group_of(call), asked), asked.dry_run));
 }
 
 }  // namespace millrace::daemon

@@ -26,11 +26,14 @@ void retry_leases(Services& services, const CallPtr& call);
 void reject_leases(Services& services, const CallPtr& call);
 void release_leases(Services& services, const CallPtr& call);
 void extend_leases(Services& services, const CallPtr& call);
+// schemas.cpp
+void list_schemas(Services& services, const CallPtr& call);
 // groups_api.cpp
 void list_groups(Services& services, const CallPtr& call);
 void create_group(Services& services, const CallPtr& call);
 void show_group(Services& services, const CallPtr& call);
 void delete_group(Services& services, const CallPtr& call);
+void set_group(Services& services, const CallPtr& call);
 void seek_group(Services& services, const CallPtr& call);
 void skip_event(Services& services, const CallPtr& call);
 void pause_group(Services& services, const CallPtr& call);
@@ -39,12 +42,22 @@ void list_pending(Services& services, const CallPtr& call);
 void list_dead_letters(Services& services, const CallPtr& call);
 void redrive_dead_letters(Services& services, const CallPtr& call);
 void purge_dead_letters(Services& services, const CallPtr& call);
+// replay_api.cpp
+void replay_to_group(Services& services, const CallPtr& call);
+void list_replays(Services& services, const CallPtr& call);
+void show_replay(Services& services, const CallPtr& call);
+void put_replay(Services& services, const CallPtr& call);
+void forget_replay(Services& services, const CallPtr& call);
 // streams_api.cpp
 void list_streams(Services& services, const CallPtr& call);
 void create_stream(Services& services, const CallPtr& call);
 void set_retention(Services& services, const CallPtr& call);
 void trim_stream(Services& services, const CallPtr& call);
 void erase_event(Services& services, const CallPtr& call);
+// doctor_api.cpp
+void show_doctor(Services& services, const CallPtr& call);
+// backup_api.cpp
+void back_up(Services& services, const CallPtr& call);
 // admin_api.cpp
 void show_stats(Services& services, const CallPtr& call);
 void show_health(Services& services, const CallPtr& call);

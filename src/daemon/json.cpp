@@ -110,6 +110,9 @@ std::string settings_json(const GroupSettings& settings) {
   std::optional<std::uint64_t> expires;
   if (settings.expires) expires = static_cast<std::uint64_t>(settings.expires->count());
   number_or_null(json, "expires_s", expires);
+  std::optional<std::uint64_t> pin;
+  if (settings.max_dataversion) pin = static_cast<std::uint64_t>(*settings.max_dataversion);
+  number_or_null(json, "max_dataversion", pin);
   return json.finish();
 }
 
@@ -202,12 +205,18 @@ std::string deliveries_json(std::span<const Delivery> deliveries) {
   return JsonWriter().raw("deliveries", array.finish()).finish();
 }
 
+void append_stored_event(const StoredEvent& stored, std::string& out) {
+  out += "{\"position\":\"" + stored.position.to_string() + "\",\"stored_at\":\"" + format_rfc3339(stored.stored_at) +
+         "\",\"event\":";
+  encode_json_to(stored.event, out);
+  out += '}';
+}
+
 std::string page_json(const Position& after, const Page& page) {
   std::string out = "{\"events\":[";
   for (const StoredEvent& stored : page.events) {
-    out += "{\"position\":\"" + stored.position.to_string() + "\",\"event\":";
-    encode_json_to(stored.event, out);
-    out += "},";
+    append_stored_event(stored, out);
+    out += ',';
   }
   if (out.back() == ',') out.pop_back();
   out += "],\"next\":\"" + page.next.to_string() + "\",\"at_end\":" + (page.at_end ? "true" : "false");

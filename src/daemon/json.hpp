@@ -43,6 +43,8 @@ std::string group_json(const GroupInfo& group);
 std::string pending_json(const PendingEvent& event);
 std::string dead_letter_json(const DeadLetter& letter);
 std::string deliveries_json(std::span<const Delivery> deliveries);
+/// `{"position","stored_at","event"}`
+void append_stored_event(const StoredEvent& stored, std::string& out);
 std::string page_json(const Position& after, const Page& page);
 
 }  // namespace millrace::daemon

@@ -90,6 +90,14 @@ std::vector<std::string> Query::list(std::string_view name) const {
   return out;
 }
 
+std::vector<std::string> Query::texts(std::string_view name) const {
+  std::vector<std::string> out;
+  for (const auto& [key, value] : pairs_) {
+    if (key == name) out.push_back(value);
+  }
+  return out;
+}
+
 std::vector<Position> Query::positions(std::string_view name) const {
   std::vector<Position> out;
   for (const std::string& text : list(name)) out.push_back(Position::parse(text));
@@ -100,6 +108,13 @@ std::optional<Timestamp> Query::time(std::string_view name) const {
   const auto value = text(name);
   if (!value) return std::nullopt;
   return parse_time(*value, name);
+}
+
+bool Query::boolean(std::string_view name) const {
+  const auto value = text(name);
+  if (!value || value == "false") return false;
+  if (value != "true") throw bad(name, "'" + *value + "' is neither true nor false");
+  return true;
 }
 
 std::uint64_t Query::number(std::string_view name, std::uint64_t otherwise, Range range) const {
@@ -161,6 +176,12 @@ std::optional<std::vector<std::string>> Members::texts(std::string_view name) co
   return out;
 }
 
+std::optional<Timestamp> Members::time(std::string_view name) const {
+  const auto value = text(name);
+  if (!value) return std::nullopt;
+  return parse_time(*value, name);
+}
+
 std::optional<std::uint64_t> Members::number(std::string_view name, Range range) const {
   const boost::json::value* value = find(name);
   if (value == nullptr) return std::nullopt;
@@ -177,6 +198,11 @@ std::optional<bool> Members::boolean(std::string_view name) const {
   if (value == nullptr) return std::nullopt;
   if (!value->is_bool()) throw bad(name, "must be true or false");
   return value->get_bool();
+}
+
+std::optional<std::int32_t> max_dataversion_of(const Members& body) {
+  const auto version = body.number("max_dataversion", {1, INT32_MAX});
+  return version ? std::optional(static_cast<std::int32_t>(*version)) : std::nullopt;
 }
 
 }  // namespace millrace::daemon

@@ -39,13 +39,19 @@ class Query {
   [[nodiscard]] std::optional<std::string> text(std::string_view name) const;
   [[nodiscard]] std::string required(std::string_view name) const;
   [[nodiscard]] std::vector<std::string> list(std::string_view name) const;
+  [[nodiscard]] std::vector<std::string> texts(std::string_view name) const;  ///< each as it is, commas too
   [[nodiscard]] std::vector<Position> positions(std::string_view name) const;
   [[nodiscard]] std::optional<Timestamp> time(std::string_view name) const;
   [[nodiscard]] std::uint64_t number(std::string_view name, std::uint64_t otherwise, Range range) const;
+  [[nodiscard]] bool boolean(std::string_view name) const;  ///< absent = false
 
  private:
   const std::vector<std::pair<std::string, std::string>>& pairs_;
 };
+
+class Members;
+/// The member `max_dataversion`: a version, or nullopt when it is absent or null.
+std::optional<std::int32_t> max_dataversion_of(const Members& body);
 
 class Members {
  public:
@@ -56,6 +62,7 @@ class Members {
   [[nodiscard]] std::optional<std::vector<std::string>> texts(std::string_view name) const;
   [[nodiscard]] std::optional<std::uint64_t> number(std::string_view name, Range range) const;
   [[nodiscard]] std::optional<bool> boolean(std::string_view name) const;
+  [[nodiscard]] std::optional<Timestamp> time(std::string_view name) const;
 
  private:
   [[nodiscard]] const boost::json::value* find(std::string_view name) const;  ///< nullptr when absent or null
