@@ -39,7 +39,8 @@ CLI::App& add_command(CLI::App& parent, Context& context, const std::string& nam
   auto options = std::make_shared<Options>();
   describe(*command, *options);
   const std::string full = parent.get_parent() == nullptr ? name : parent.get_name() + ' ' + name;
-  command->callback([&context, options, action = std::move(action), full] {
+  command->callback([&context, command, options, action = std::move(action), full] {
+    if (!command->get_subcommands().empty()) return;  // the one that was chosen acts
     context.command = full;
     context.action = [options, action] { return action(*options); };
   });
@@ -56,6 +57,7 @@ std::vector<std::string> split_lists(const std::vector<std::string>& given, std:
 void add_serve(CLI::App& app, Context& context);
 void add_publish(CLI::App& app, Context& context);
 void add_tail(CLI::App& app, Context& context);
+void add_replay(CLI::App& app, Context& context);
 void add_streams(CLI::App& app, Context& context);
 void add_groups(CLI::App& app, Context& context);
 void add_pending(CLI::App& app, Context& context);
@@ -64,5 +66,12 @@ void add_stats(CLI::App& app, Context& context);
 void add_status(CLI::App& app, Context& context);
 void add_metrics(CLI::App& app, Context& context);
 void add_config(CLI::App& app, Context& context);
+void add_schema(CLI::App& app, Context& context);
+void add_where(CLI::App& app, Context& context);
+void add_backup(CLI::App& app, Context& context);  // and restore
+void add_store(CLI::App& app, Context& context);
+void add_trim(CLI::App& app, Context& context);
+void add_erase(CLI::App& app, Context& context);
+void add_doctor(CLI::App& app, Context& context);
 
 }  // namespace millrace::cli

@@ -11,10 +11,10 @@ namespace millrace::cli {
 namespace {
 
 struct Options {
-  std::string group, after, reason, position;
+  std::string group, after, reason, position, since, until;
   std::vector<std::string> positions, types;
   std::uint64_t limit = 100;
-  bool all = false;
+  bool all = false, dry_run = false;
 };
 
 void group_option(CLI::App& command, Options& o) {
@@ -24,6 +24,8 @@ void group_option(CLI::App& command, Options& o) {
 void filter_options(CLI::App& command, Options& o) {
   add_list(command, "--types", o.types, "Only of these types (patterns)");
   command.add_option("--reason", o.reason, "Only whose reason contains this");
+  command.add_option("--since", o.since, "Only that died at this RFC 3339 time or after");
+  command.add_option("--until", o.until, "Only that died before this RFC 3339 time");
 }
 
 /// For redrive and purge: which ones must be said, even if it is all of them.
@@ -32,14 +34,15 @@ void choice_options(CLI::App& command, Options& o) {
   add_list(command, "--position", o.positions, "These ones, as `dlq list` shows them");
   filter_options(command, o);
   command.add_flag("--all", o.all, "Every dead letter of the group");
+  command.add_flag("--dry-run", o.dry_run, "Say how many; change nothing");
 }
 
 void check_choice(const Options& o) {
-  const bool some = !o.positions.empty() || !o.types.empty() || !o.reason.empty();
+  const bool some = !o.positions.empty() || !o.types.empty() || !(o.reason + o.since + o.until).empty();
   if (some == o.all) {
     throw Error(Errc::invalid_argument, "choose dead letters", o.group,
-                some ? "--all cannot stand beside --position, --types or --reason"
-                     : "say which: --position, --types, --reason, or --all");
+                some ? "--all cannot stand beside --position, --types, --reason, --since or --until"
+                     : "say which: --position, --types, --reason, --since, --until, or --all");
   }
 }
 
@@ -48,6 +51,8 @@ Query query_of(const Options& o) {
   for (const auto& position : split_lists(o.positions, "--position")) query.emplace_back("position", position);
   for (const auto& types : o.types) query.emplace_back("types", types);
   if (!o.reason.empty()) query.emplace_back("reason", o.reason);
+  if (!o.since.empty()) query.emplace_back("since", o.since);
+  if (!o.until.empty()) query.emplace_back("until", o.until);
   return query;
 }
 
@@ -100,22 +105,29 @@ int redrive(Context& context, const Options& o) {
   if (!o.positions.empty()) body["positions"] = boost::json::value_from(split_lists(o.positions, "--position"));
   if (!o.types.empty()) body["types"] = boost::json::value_from(split_lists(o.types, "--types"));
   if (!o.reason.empty()) body["reason"] = o.reason;
+  if (!o.since.empty()) body["since"] = o.since;
+  if (!o.until.empty()) body["until"] = o.until;
+  if (o.dry_run) body["dry_run"] = true;
   const auto answer = context.open()->post(group_path(o.group, "/dead-letters/redrive"), body);
   if (context.json) {
     print_json(answer);
   } else {
-    print(cell_at(answer, "redriven") + " handed to group " + printable(o.group) + " again");
+    print(cell_at(answer, "redriven") + (o.dry_run ? " would be handed" : " handed") + " to group " +
+          printable(o.group) + " again");
   }
   return kOk;
 }
 
 int purge(Context& context, const Options& o) {
   check_choice(o);
-  const auto answer = context.open()->remove(group_path(o.group, "/dead-letters"), query_of(o));
+  Query query = query_of(o);
+  if (o.dry_run) query.emplace_back("dry_run", "true");
+  const auto answer = context.open()->remove(group_path(o.group, "/dead-letters"), query);
   if (context.json) {
     print_json(answer);
   } else {
-    print(cell_at(answer, "purged") + " dead letters of group " + printable(o.group) + " deleted");
+    print(cell_at(answer, "purged") + " dead letters of group " + printable(o.group) +
+          (o.dry_run ? " would be deleted" : " deleted"));
   }
   return kOk;
 }

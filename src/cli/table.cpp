@@ -139,11 +139,8 @@ Progress::~Progress() {
 }
 
 void Progress::update(std::uint64_t events, std::uint64_t bytes) {
-  const auto now = std::chrono::steady_clock::now();
-  if (!shown_ || now - last_ < std::chrono::milliseconds{100}) return;
-  last_ = now;
-  drawn_ = true;
-  const double seconds = std::chrono::duration<double>(now - start_).count();
+  if (!due()) return;
+  const double seconds = std::chrono::duration<double>(last_ - start_).count();
   std::string line;
   if (total_ > 0) {
     constexpr std::size_t kColumns = 30;
@@ -152,6 +149,18 @@ void Progress::update(std::uint64_t events, std::uint64_t bytes) {
     line = fmt::format("[{}{}] {:3.0f} %  ", std::string(full, '#'), std::string(kColumns - full, '.'), share * 100);
   }
   line += fmt::format("{} acknowledged, {:.0f}/s", events, static_cast<double>(events) / seconds);
+  draw(line);
+}
+
+bool Progress::due() {
+  const auto now = std::chrono::steady_clock::now();
+  if (!shown_ || now - last_ < std::chrono::milliseconds{100}) return false;
+  last_ = now;
+  return true;
+}
+
+void Progress::draw(const std::string& line) {
+  drawn_ = true;
   std::fprintf(stderr, "\r\033[K%s", line.c_str());
 }
 

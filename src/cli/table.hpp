@@ -60,6 +60,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   void update(std::uint64_t events, std::uint64_t bytes);
+  [[nodiscard]] bool due();  ///< true at most ten times a second: worth making a line for `draw`
+  void draw(const std::string& line);
 
  private:
   bool shown_;

@@ -53,6 +53,10 @@ boost::json::value Target::post(const std::string& path, const boost::json::valu
   return call(*this, "POST", path, {}, boost::json::serialize(body));
 }
 
+boost::json::value Target::put(const std::string& path, std::string json) {
+  return call(*this, "PUT", path, {}, std::move(json));
+}
+
 boost::json::value Target::remove(const std::string& path, Query query) {
   return call(*this, "DELETE", path, std::move(query), {});
 }

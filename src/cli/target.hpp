@@ -35,6 +35,7 @@ class Target {
   virtual void stream(const http::Request& request, const std::function<bool(std::string_view)>& chunk) = 0;
 
   boost::json::value get(const std::string& path, Query query = {});
+  boost::json::value put(const std::string& path, std::string json);
   boost::json::value post(const std::string& path, const boost::json::value& body);
   boost::json::value remove(const std::string& path, Query query = {});
 };

@@ -17,14 +17,18 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
+def stands_in(block, path):
+    """Whether a block of a document is a part of a file, whatever its indentation there."""
+    example = (harness.CHECKOUT / path).read_text(encoding="utf-8").splitlines()
+    lines = textwrap.dedent(block).splitlines()
+    return any(textwrap.dedent("\n".join(example[start:start + len(lines)])).splitlines() == lines
+               for start in range(len(example)))
+
+
 class Readme(unittest.TestCase):
     def test_its_cpp_stands_in_the_example_that_is_compiled(self):
         (block,) = blocks("cpp")
-        example = (harness.CHECKOUT / "examples/quickstart.cpp").read_text(encoding="utf-8")
-        lines = textwrap.dedent(block).splitlines()
-        found = any(textwrap.dedent("\n".join(example.splitlines()[start:start + len(lines)])).splitlines() == lines
-                    for start in range(len(example.splitlines())))
-        self.assertTrue(found, f"not in examples/quickstart.cpp:\n{block}")
+        self.assertTrue(stands_in(block, "examples/quickstart.cpp"), f"not in examples/quickstart.cpp:\n{block}")
 
     def test_its_python_is_the_example(self):
         (block,) = blocks("python")
@@ -61,12 +65,30 @@ class Readme(unittest.TestCase):
             self.assertEqual(done.stdout.splitlines()[-1], "all is well")
 
 
+class Replay(unittest.TestCase):
+    TEXT = (harness.CHECKOUT / "docs/replay.md").read_text(encoding="utf-8")
+
+    def test_its_cpp_stands_in_the_example_that_is_compiled(self):
+        (block,) = re.findall(r"^```cpp\n(.*?)^```$", self.TEXT, re.MULTILINE | re.DOTALL)
+        self.assertTrue(stands_in(block, "examples/replay.cpp"), f"not in examples/replay.cpp:\n{block}")
+
+    def test_its_command_lines_work_one_after_the_other(self):
+        with harness.Daemon(harness.temp_folder()) as daemon:
+            env = harness.clean_environment(daemon.folder, MILLRACE_URL=daemon.url)
+            env["PATH"] = os.path.dirname(harness.PROGRAM) + ":" + env["PATH"]
+            (block,) = re.findall(r"^```bash\n(.*?)^```$", self.TEXT, re.MULTILINE | re.DOTALL)
+            done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], capture_output=True, text=True, timeout=60, env=env)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            self.assertIn("would replay 3 events", done.stdout)
+            self.assertEqual([e["id"] for _, e in daemon.client().read("audit")], [f"copy-1:{n}" for n in (1, 2, 3)])
+
+
 class HttpReference(unittest.TestCase):
     TEXT = (harness.CHECKOUT / "docs/http-api.md").read_text(encoding="utf-8")
 
     def test_it_names_every_call_with_its_parameters(self):
         routes = (harness.CHECKOUT / "src/daemon/routes.cpp").read_text(encoding="utf-8")
-        found = re.findall(r'\{"([A-Z]+)", "([^"]+)", \{([^}]*)\}', routes)
+        found = re.findall(r'\{"([A-Z]+)",\s*"([^"]+)",\s*\{([^}]*)\}', routes)
         self.assertGreater(len(found), 25)
         for method, path, parameters in found:
             rows = [row for row in self.TEXT.splitlines() if row.startswith("|") and self.names(row, method, path)]

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+
+#include "cli/target.hpp"
+#include "replay/ports.hpp"
+
+namespace millrace::cli {
+
+/// A replay run by a command, against whatever it talks to.
+class TargetPorts final : public replay::Ports {
+ public:
+  /// \param flush  called before the record is written: what was printed must be out by then.
+  /// \param stopped  whether the command was told to stop.
+  TargetPorts(Target& target, std::function<void()> flush, std::function<bool()> stopped)
+      : target_(target), flush_(std::move(flush)), stopped_(std::move(stopped)) {}
+
+  Position end_of(const StreamName& stream) override;
+  Page read(const StreamName& stream, const ReadQuery& query) override;
+  std::vector<AppendResult> append(const StreamName& stream, std::span<const Event> copies) override;
+  GroupNow group(const GroupName& group) override;
+  std::vector<ReplayStatus> hand_in(const GroupName& group, std::string_view replayid,
+                                    std::span<const Position> positions) override;
+  std::vector<ReplayStatus> would_hand_in(const GroupName& group, std::span<const Position> positions) override;
+  std::vector<Position> open_between(const GroupName& group, Position after, Position last) override;
+  std::uint64_t save(const ReplayRecord& record) override;
+  replay::SteadyTime now() override { return std::chrono::steady_clock::now(); }
+  void wait(std::chrono::milliseconds time) override;
+  bool stop_requested() override { return stopped_(); }
+
+ private:
+  std::vector<ReplayStatus> post_positions(const GroupName& group, std::string_view replayid,
+                                           std::span<const Position> positions, bool dry_run);
+  Target& target_;
+  std::function<void()> flush_;
+  std::function<bool()> stopped_;
+};
+
+}  // namespace millrace::cli
