@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <boost/json.hpp>
 
 #include "base/utf8.hpp"
 #include "cli/context.hpp"
 #include "cli/exit.hpp"
+#include "cli/retention.hpp"
 #include "cli/table.hpp"
 
 namespace millrace::cli {
@@ -56,8 +58,12 @@ void judge_health(const boost::json::value& health, std::vector<Problem>& proble
 
 void print_screen(const std::string& target, const boost::json::value& health, const boost::json::value& stats) {
   Table top({"WHAT", "STATE"});
-  top.row({"asked", target});
-  for (const auto& check : health.at("checks").as_array()) {
+  // A store that the command opened itself stands in the check of the store already.
+  const auto& checks = health.at("checks").as_array();
+  const bool named = std::any_of(checks.begin(), checks.end(),
+                                 [&](const auto& check) { return cell_at(check, "detail") == printable(target); });
+  if (!named) top.row({"asked", target});
+  for (const auto& check : checks) {
     top.row({cell_at(check, "name"),
              cell_at(check, "status") + (cell_at(check, "detail") == "-" ? "" : ": " + cell_at(check, "detail"))});
   }
@@ -73,6 +79,8 @@ void print_screen(const std::string& target, const boost::json::value& health, c
                 human_seconds(group.at("lag").at("oldest_seconds").to_number<double>()), cell_at(group, "dead")});
   }
   groups.print("no groups");
+  print("");
+  print_streams(stats.at("streams"));
   print("");
 }
 

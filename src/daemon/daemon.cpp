@@ -15,8 +15,7 @@ namespace {
 
 /// Each connection is a descriptor; the usual soft limit of 1024 is below the default of server.max_connections.
 void raise_descriptor_limit(std::uint64_t connections) {
-  constexpr std::uint64_t kOthers = 128;
-  const rlim_t wanted = connections + kOthers;
+  const rlim_t wanted = descriptors_for(connections);
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
   limit.rlim_cur = limit.rlim_max == RLIM_INFINITY ? wanted : std::min(limit.rlim_max, wanted);
@@ -44,6 +43,11 @@ http::ServerOptions server_options(const Config::Server& server) {
 }
 
 }  // namespace
+
+std::uint64_t descriptors_for(std::uint64_t connections) {
+  constexpr std::uint64_t kOthers = 128;
+  return connections + kOthers;
+}
 
 struct Daemon::Impl {
   explicit Impl(const Config& given) : config(given) {

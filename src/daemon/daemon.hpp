@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -8,6 +9,9 @@
 #include "daemon/config.hpp"
 
 namespace millrace::daemon {
+
+/// Open files that a daemon with so many connections needs.
+std::uint64_t descriptors_for(std::uint64_t connections);
 
 /// `millrace serve`: opens the store, listens, and stops in the order of the design. It handles no signals itself.
 class Daemon {
