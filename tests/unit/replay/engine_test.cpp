@@ -305,10 +305,15 @@ TEST(ReplayToGroup, RecordsEachBatchSoThatAResumedOneHandsInNothingTwice) {
   FakePorts ports(300);
   ports.paused = true;
   int looks = 0;
-  ports.on_wait = [&] { ports.stop = ++looks == 3; };
+  std::vector<Position> recorded;  // what a crash at this moment would leave
+  ports.on_wait = [&] {
+    recorded.push_back(ports.saved.report.next);
+    ports.stop = ++looks == 3;
+  };
   const auto report = replay(ports, {}, ToGroup{"mail"}, {.window = 100});
   EXPECT_EQ(report.state, ReplayState::interrupted);
   EXPECT_EQ(ports.handed.size(), 100U);
+  EXPECT_THAT(recorded, testing::Each(Position{100}));
   ports.stop = false;
   ports.on_wait = [&] { ports.open.clear(); };
   EXPECT_TRUE(resume(ports, ToGroup{"mail"}, 100).finished());
