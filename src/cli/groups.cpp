@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <boost/json.hpp>
+#include <cstdint>
 #include <cstdlib>
+#include <limits>
 
 #include "base/utf8.hpp"
 #include "cli/context.hpp"
@@ -10,6 +12,8 @@
 namespace millrace::cli {
 namespace {
 
+constexpr std::int32_t kNewest = std::numeric_limits<std::int32_t>::max();
+
 struct NoOptions {};
 struct GroupOptions {
   std::string group;
@@ -17,6 +21,10 @@ struct GroupOptions {
 struct CreateOptions : GroupOptions {
   std::string stream = "events", start = "end", order;
   std::vector<std::string> types;
+  std::int32_t max_dataversion = 0;  ///< 0 = not given
+};
+struct SetOptions : GroupOptions {
+  std::int32_t max_dataversion = 0;
 };
 struct SeekOptions : GroupOptions {
   std::string to;
@@ -90,6 +98,7 @@ int create(Context& context, const CreateOptions& o) {
   boost::json::object body{{"name", o.group}, {"stream", o.stream}, {"start", o.start}};
   if (!o.types.empty()) body["types"] = boost::json::value_from(split_lists(o.types, "--types"));
   if (!o.order.empty()) body["order"] = o.order;
+  if (o.max_dataversion != 0) body["max_dataversion"] = o.max_dataversion;
   return changed(context, context.open()->post("/v1/groups", body), "created group " + printable(o.group));
 }
 
@@ -104,6 +113,20 @@ int change(Context& context, const std::string& group, const std::string& verb, 
 }
 
 void add_changes(CLI::App& groups, Context& context) {
+  add_command<SetOptions>(
+      groups, context, "set", "Change what is recorded with a group",
+      [](CLI::App& command, SetOptions& o) {
+        name_option(command, o);
+        command
+            .add_option("--max-dataversion", o.max_dataversion,
+                        "Newest schema version its consumers know; 0 = whatever is newest")
+            ->required()
+            ->check(CLI::Range(0, kNewest));
+      },
+      [&context](const SetOptions& o) {
+        return change(context, o.group, "settings", {{"max_dataversion", o.max_dataversion}},
+                      "changed group " + printable(o.group));
+      });
   add_command<SeekOptions>(
       groups, context, "seek", "Move a group; everything unsettled in it is forgotten",
       [](CLI::App& command, SeekOptions& o) {
@@ -154,6 +177,8 @@ void add_groups(CLI::App& app, Context& context) {
         command.add_option("--start", o.start, "beginning, end, a position or a time")->capture_default_str();
         add_list(command, "--types", o.types, "Patterns over the type, comma-separated; none = all");
         command.add_option("--order", o.order, "key (default), attribute:<name> or none");
+        command.add_option("--max-dataversion", o.max_dataversion, "Newest schema version its consumers know")
+            ->check(CLI::Range(1, kNewest));
       },
       [&context](const CreateOptions& o) { return create(context, o); });
   add_changes(groups, context);

@@ -21,6 +21,7 @@ struct Options {
   std::vector<std::string> types;
   std::uint64_t limit = 0;  ///< 0 = no end
   bool no_follow = false;
+  bool as_stored = false;
 };
 
 /// Prints events and counts them against --limit.
@@ -43,6 +44,7 @@ class Printer {
     } else if (const auto* bytes = attributes.if_contains("data_base64")) {
       line += "  base64:" + cell(*bytes);
     }
+    if (const auto* error = attributes.if_contains("upcasterror")) line += "  as stored: " + cell(*error);
     print(line);
   }
 
@@ -61,6 +63,7 @@ class Printer {
 Query query_of(const Options& o, const std::string& after) {
   Query query{{"after", after}};
   for (const auto& types : o.types) query.emplace_back("types", types);
+  if (o.as_stored) query.emplace_back("upcast", "false");
   return query;
 }
 
@@ -145,6 +148,7 @@ void add_tail(CLI::App& app, Context& context) {
         add_list(command, "--types", o.types, "Only of these types (patterns)");
         command.add_option("--limit", o.limit, "End after so many events")
             ->check(CLI::Range(std::uint64_t{1}, kMostEvents));
+        command.add_flag("--as-stored", o.as_stored, "In the schema version they were written in");
         command.add_flag("--no-follow", o.no_follow, "End where the stream ends now");
       },
       [&context](const Options& o) { return tail(context, o); });

@@ -11,6 +11,7 @@
 #include "daemon/metrics.hpp"
 #include "daemon/publish_body.hpp"
 #include "daemon/router.hpp"
+#include "daemon/schemas.hpp"
 #include "daemon/tails.hpp"
 #include "daemon/web_guard.hpp"
 
@@ -19,6 +20,7 @@ namespace {
 
 constexpr std::size_t kIngestThreads = 2;
 constexpr std::size_t kWorkThreads = 8;
+constexpr std::uint64_t kSchemasEvery = 5;  ///< seconds until a program's new step is known
 
 /// Says nothing about where the texts differ, nor how long the right one is.
 bool same_secret(std::string_view given, std::string_view expected) {
@@ -47,6 +49,7 @@ struct Api::Impl {
   Impl(Store& store, Bus& bus, const Config& config)
       : ingest(kIngestThreads, config.server.max_connections, "millrace-ingest"),
         work(kWorkThreads, config.server.max_connections, "millrace-work"),
+        schemas(store, config.schemas),
         services{store,
                  bus,
                  config,
@@ -56,6 +59,7 @@ struct Api::Impl {
                  work,
                  claims,
                  tails,
+                 schemas,
                  {},
                  [this] { return stopping.load(); },
                  std::chrono::steady_clock::now()},
@@ -71,6 +75,7 @@ struct Api::Impl {
   void tick() {
     timer.after(std::chrono::seconds(1), [this] {
       tails.tick();
+      if (++ticks % kSchemasEvery == 0) services.soon([this] { schemas.refresh(); });
       tick();
     });
   }
@@ -152,6 +157,8 @@ struct Api::Impl {
   std::atomic<bool> stopping{false};
   Executor ingest;
   Executor work;
+  Schemas schemas;
+  std::uint64_t ticks = 0;  ///< of the timer's thread
   Services services;
   Claims claims;
   Tails tails;

@@ -27,6 +27,7 @@ namespace millrace::daemon {
 class Metrics;
 class Claims;
 class Tails;
+class Schemas;
 struct Route;
 
 /// What handlers work with. Everything in it is thread-safe.
@@ -40,6 +41,7 @@ struct Services {
   Executor& work;
   Claims& claims;
   Tails& tails;
+  Schemas& schemas;
   std::function<http::Server::Stats()> server;  ///< empty when there is no server
   std::function<bool()> stopping;
   std::chrono::steady_clock::time_point started;

@@ -7,6 +7,7 @@
 #include "base/log.hpp"
 #include "daemon/json.hpp"
 #include "daemon/metrics.hpp"
+#include "daemon/schemas.hpp"
 
 namespace millrace::daemon {
 
@@ -28,7 +29,7 @@ void Claims::claim(const std::shared_ptr<Call>& call, const GroupName& group, co
     seen = changes_;
     if (ended_) wait = Milliseconds{0};
   }
-  ClaimAnswer first = services_.store.ledger().claim(group, request);
+  ClaimAnswer first = services_.schemas.claim(group, request);
   if (!first.deliveries.empty() || wait.count() == 0) return answer(call, group, std::move(first.deliveries));
 
   auto waiter = std::make_shared<Waiter>();
@@ -96,7 +97,7 @@ void Claims::walk(const GroupName& group) {
     ClaimAnswer got;
     std::optional<Error> failed;
     try {
-      got = services_.store.ledger().claim(group, waiter->request);
+      got = services_.schemas.claim(group, waiter->request);
     } catch (const Error& error) {
       failed = error;
     }

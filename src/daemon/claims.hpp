@@ -3,7 +3,7 @@
 
 /// \file
 /// Claims that wait: the long poll, without a thread each. Waiters stand in a line per group; when something may have
-/// become claimable, one task at a time per group goes along the line.
+/// become claimable, one task at a time per group goes along the line. What is handed out is up to date (schemas.hpp).
 
 #include <atomic>
 #include <cstdint>

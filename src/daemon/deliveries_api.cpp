@@ -19,14 +19,24 @@ void ensure(Services& services, const GroupName& group, const Members& body) {
   if (const auto start = body.text("start")) spec.start = Start::parse(*start);
   if (const auto order = body.text("order")) spec.order = OrderRule::parse(*order);
   spec.types = body.texts("types");
-  if (!spec.stream && !spec.start && !spec.order && !spec.types) return;  // the claim itself says if it is not there
+  const auto pin = max_dataversion_of(body);
+  // The claim itself says if it is not there.
+  if (!spec.stream && !spec.start && !spec.order && !spec.types && !pin) return;
   try {
-    static_cast<void>(
-        services.store.ledger().ensure_group(group, {spec.stream, std::nullopt, spec.types, spec.order, {}}));
+    const GroupInfo there =
+        services.store.ledger().ensure_group(group, {spec.stream, std::nullopt, spec.types, spec.order, {}});
+    if (pin && pin != there.settings.max_dataversion) {
+      const auto recorded = there.settings.max_dataversion;
+      throw Error(Errc::group_mismatch, "claim", "max_dataversion",
+                  "group " + group.str() + " was recorded with " + (recorded ? std::to_string(*recorded) : "none") +
+                      ", not " + std::to_string(*pin) + "; change it with POST /v1/groups/" + group.str() +
+                      "/settings");
+    }
   } catch (const Error& error) {
     if (error.code() != Errc::unknown_group || !spec.stream || !spec.start) throw;
     spec.settings = services.config.delivery.group;
     spec.settings->expires = services.config.delivery.expires;
+    spec.settings->max_dataversion = pin;
     services.store.ledger().ensure_group(group, spec);
     return;
   }
@@ -68,7 +78,7 @@ void settle(Services& services, const CallPtr& call, const Leases& leases, const
 void claim_events(Services& services, const CallPtr& call) {
   const GroupName group(call->path("group"));
   const Members body(call->request().body,
-                     {"consumer", "max", "wait_ms", "lease_ms", "stream", "start", "types", "order"});
+                     {"consumer", "max", "wait_ms", "lease_ms", "stream", "start", "types", "order", "max_dataversion"});
   const auto& config = services.config;
   ClaimRequest request;
   request.consumer = body.required("consumer");

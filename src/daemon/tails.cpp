@@ -3,6 +3,7 @@
 
 #include "base/log.hpp"
 #include "daemon/json.hpp"
+#include "daemon/schemas.hpp"
 #include "millrace/codec.hpp"
 
 namespace millrace::daemon {
@@ -36,6 +37,7 @@ struct Tails::Tail {
   std::uint64_t id = 0;
   StreamName stream = kDefaultStream;
   std::vector<std::string> types;
+  bool upcast = true;
   std::shared_ptr<http::Stream> out;
   // Under the mutex of Tails:
   Position after;
@@ -45,10 +47,11 @@ struct Tails::Tail {
 };
 
 void Tails::open(const std::shared_ptr<Call>& call, const StreamName& stream, Position after,
-                 std::vector<std::string> types) {
+                 std::vector<std::string> types, bool upcast) {
   auto tail = std::make_shared<Tail>();
   tail->stream = stream;
   tail->types = std::move(types);
+  tail->upcast = upcast;
   tail->after = after;
   tail->last_write = std::chrono::steady_clock::now();
   {
@@ -111,10 +114,13 @@ void Tails::read(const std::shared_ptr<Tail>& tail) {
   query.types = tail->types;
   bool more = false;
   try {
-    const Page page = services_.store.log().read(tail->stream, query);
+    Page page = services_.store.log().read(tail->stream, query);
     std::string out;
     if (page.gap) out += sse_gap(query.after, *page.gap);
-    for (const StoredEvent& stored : page.events) out += sse_event(stored.position, stored.event);
+    for (StoredEvent& stored : page.events) {
+      if (tail->upcast) services_.schemas.show(stored.event);
+      out += sse_event(stored.position, stored.event);
+    }
     const bool wrote = !out.empty();
     if (wrote) tail->out->write(std::move(out));
     const std::lock_guard lock(mutex_);

@@ -26,8 +26,9 @@ class Tails {
   explicit Tails(Services& services) : services_(services) {}
 
   /// Starts the answer. Blocks for the store. \throws Error{unknown_stream}
-  void open(const std::shared_ptr<Call>& call, const StreamName& stream, Position after,
-            std::vector<std::string> types);
+  /// \param upcast  show events in their current version, not as they were stored
+  void open(const std::shared_ptr<Call>& call, const StreamName& stream, Position after, std::vector<std::string> types,
+            bool upcast);
   void changed();  ///< something may have been appended; any thread, does not block
   void tick();     ///< keep-alives that are due; call it each second
   void end();      ///< all streams end
