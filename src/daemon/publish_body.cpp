@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "bus/door.hpp"
 #include "millrace/codec.hpp"
 
 namespace millrace::daemon {
@@ -48,6 +49,7 @@ void add(Decoded& out, std::size_t index, const PublishLimits& limits, const std
   try {
     Event event = decode();
     check_size(event, limits);
+    bus::check_not_erased(event);
     if (out.bad.empty()) out.events.push_back(std::move(event));
   } catch (const Error& error) {
     if (error.code() != Errc::invalid_event && error.code() != Errc::too_large) throw;

@@ -56,6 +56,15 @@ std::uint64_t content_fingerprint(std::string_view type, std::optional<std::stri
   return data ? fnv1a(hash, *data) : hash;
 }
 
+void mark_erased(Event& event, Timestamp now) {
+  event.data.reset();
+  event.set_extension(kErasedTime, format_rfc3339(now));
+}
+
+bool is_erased(const Event& event) {
+  return !event.data && event.extension(kErasedTime) != nullptr;
+}
+
 std::optional<Timestamp> expires_at(const Event& event) {
   if (event.extensions.empty()) return std::nullopt;
   const AttributeValue* value = event.extension("expirytime");

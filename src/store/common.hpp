@@ -25,6 +25,13 @@ std::size_t event_bytes(const Event& event);
 /// Stable over versions and machines: stands in files. Tells "the same again" from "another event under this id".
 std::uint64_t content_fingerprint(std::string_view type, std::optional<std::string_view> data);
 
+/// What `content_fingerprint` would be for an erased event: whatever is appended under its id is the same again.
+inline constexpr std::uint64_t kErasedFingerprint = 0;
+
+/// Takes the data away and says since when (`erasedtime`).
+void mark_erased(Event& event, Timestamp now);
+bool is_erased(const Event& event);
+
 /// Its `expirytime`; nullopt when absent or not a time.
 std::optional<Timestamp> expires_at(const Event& event);
 

@@ -1,10 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "store/memory/memory_store.hpp"
 
 namespace millrace::store::memory {
+namespace {
+
+/// Most events found under one id.
+constexpr std::size_t kMostFound = 100;
+/// Most events removed at a time, so that nobody waits long behind a trim.
+constexpr std::uint64_t kTrimStep = 5'000;
+
+std::string order_key(const Event& event) {
+  return OrderRule{}.key_of(event).value_or(std::string{});
+}
+
+}  // namespace
+
+MemoryLog::MemoryLog(Shared& shared) : shared_(shared), schedule_(*this, [this] { return shared_.clock.now(); }) {
+  schedule_.start();
+}
 
 void MemoryLog::create_stream(const StreamName& name) {
   const std::lock_guard lock(shared_.mutex);
@@ -63,6 +80,7 @@ void MemoryLog::append_async(const StreamName& stream, std::vector<Event> events
 Page MemoryLog::read(const StreamName& name, const ReadQuery& query) {
   const PatternList types(query.types);
   const PatternList sources(query.sources);
+  const std::set<std::string> keys(query.keys.begin(), query.keys.end());
   const Ordinal after = ordinal_of(query.after, "read");
   std::vector<SharedEvent> found;
   Page page;
@@ -80,6 +98,7 @@ Page MemoryLog::read(const StreamName& name, const ReadQuery& query) {
       const SharedEvent stored = stream.at(++at);
       ++scanned;
       if (!types.matches(stored->event.type) || !sources.matches(stored->event.source)) continue;
+      if (!keys.empty() && !keys.contains(order_key(stored->event))) continue;
       bytes += event_bytes(stored->event);
       found.push_back(stored);
     }
@@ -93,22 +112,57 @@ Page MemoryLog::read(const StreamName& name, const ReadQuery& query) {
 
 std::vector<FoundEvent> MemoryLog::find(const StreamName& name, std::string_view id,
                                         std::optional<std::string_view> source) {
-  SharedEvent event;
+  std::vector<Stream::Found> found;
   {
     const std::lock_guard lock(shared_.mutex);
-    if (!source) throw Error(Errc::internal, "find", name.str(), "not built yet: by id alone");
-    event = shared_.stream_at("find", name).find(*source, id);
+    found = shared_.stream_at("find", name).find(id, source, shared_.clock.now(), kMostFound);
   }
-  if (!event) return {};
-  return {FoundEvent{*event, {}, Durability::memory}};
+  std::vector<FoundEvent> answer;
+  answer.reserve(found.size());
+  for (const Stream::Found& one : found) {
+    FoundEvent event{.stored = {}, .trimmed_at = one.trimmed_at, .durability = Durability::memory};
+    if (one.event) {
+      event.stored = *one.event;
+    } else {
+      event.stored.position = Position{one.ordinal};
+      event.stored.event.id = id;
+      event.stored.event.source = one.source;
+    }
+    answer.push_back(std::move(event));
+  }
+  return answer;
 }
 
-StreamInfo MemoryLog::set_retention(const StreamName& name, const Retention&) {
-  throw Error(Errc::internal, "set retention", name.str(), "not built yet");
+StreamInfo MemoryLog::set_retention(const StreamName& name, const Retention& retention) {
+  retention.validate();
+  StreamInfo info{.name = name};
+  {
+    const std::lock_guard lock(shared_.mutex);
+    Stream& stream = shared_.stream_at("set retention", name);
+    stream.set_retention(retention);
+    info = stream.info();
+  }
+  schedule_.wake();
+  return info;
 }
 
-std::optional<Position> MemoryLog::erase(const StreamName& name, std::string_view, std::string_view) {
-  throw Error(Errc::internal, "erase", name.str(), "not built yet");
+std::optional<Position> MemoryLog::erase(const StreamName& name, std::string_view source, std::string_view id) {
+  const std::lock_guard lock(shared_.mutex);
+  const Timestamp now = shared_.clock.now();
+  Stream& stream = shared_.stream_at("erase", name);
+  std::optional<Ordinal> position = stream.erase(source, id, now);
+  for (auto& [group_name, group] : shared_.groups) {
+    if (group.identity.stream != name) continue;
+    for (auto& [ordinal, dead] : group.dead) {
+      Event& event = dead.letter.event;
+      if (event.id != id || event.source != source) continue;
+      position = ordinal;  // it may be all that is left of the event
+      if (!is_erased(event)) mark_erased(event, now);
+      stream.note_erased(source, id);
+    }
+  }
+  if (!position) return std::nullopt;
+  return Position{*position};
 }
 
 Position MemoryLog::position_before(const StreamName& stream, Timestamp time) {
@@ -116,31 +170,74 @@ Position MemoryLog::position_before(const StreamName& stream, Timestamp time) {
   return Position{shared_.stream_at("position before", stream).before(time)};
 }
 
-TrimResult MemoryLog::trim(const StreamName& name, const TrimRequest& request) {
-  const std::lock_guard lock(shared_.mutex);
-  Stream& stream = shared_.stream_at("trim", name);
+Ordinal MemoryLog::horizon_of(const StreamName& name, const Stream& stream, Ordinal target, bool force,
+                              TrimResult& result) {
   const Timestamp now = shared_.clock.now();
   shared_.drop_expired_groups(now);
-  const Ordinal target = stream.trim_target(request, now);
+  result.kept.clear();
   Ordinal horizon = target;
-  TrimResult result;
   for (const auto& [group_name, group] : shared_.groups) {
-    if (request.force || group.identity.stream != name || !group.live(now)) continue;
+    if (force || group.identity.stream != name || !group.live(now)) continue;
     const Ordinal oldest = group.state.oldest_open();
     const Ordinal settled = std::min(group.state.progress().cursor, oldest == 0 ? target : oldest - 1);
     if (settled >= target) continue;
     result.kept.push_back({group_name, target - std::max(settled, stream.trimmed_to())});
     horizon = std::min(horizon, settled);
   }
-  horizon = std::max(horizon, stream.trimmed_to());
-  result.removed = stream.trim(horizon, now, shared_.options.dedup_keep);
-  result.trimmed_to = Position{stream.trimmed_to()};
-  for (auto& [group_name, group] : shared_.groups) {
-    if (group.identity.stream != name) continue;
-    group.state.forget_up_to(horizon);
-    if (group.state.take_changes().wake) shared_.notifier.changed();
+  return std::max(horizon, stream.trimmed_to());
+}
+
+TrimResult MemoryLog::trim(const StreamName& name, const TrimRequest& request) {
+  return trim(name, request, nullptr, {});
+}
+
+TrimResult MemoryLog::trim(const StreamName& name, const TrimRequest& request, const Retention* applied,
+                           const std::stop_token& stop) {
+  TrimResult result;
+  std::optional<Ordinal> target;  // decided once, so that new events do not prolong the work
+  for (bool more = true; more;) {
+    if (stop.stop_requested()) throw Error(Errc::stopped, "trim", name.str(), "the store is being closed");
+    const std::lock_guard lock(shared_.mutex);
+    Stream& stream = shared_.stream_at("trim", name);
+    const Timestamp now = shared_.clock.now();
+    if (!target) target = stream.trim_target(request, now);
+    const Ordinal horizon = horizon_of(name, stream, *target, request.force, result);
+    if (request.dry_run) {
+      result.removed = horizon - stream.trimmed_to();
+      result.trimmed_to = Position{horizon};
+      return result;
+    }
+    const Ordinal step = std::min(horizon, stream.trimmed_to() + kTrimStep);
+    result.removed += stream.trim(step, now, shared_.options.dedup_keep);
+    result.trimmed_to = Position{stream.trimmed_to()};
+    for (auto& [group_name, group] : shared_.groups) {
+      if (group.identity.stream != name) continue;
+      group.state.forget_up_to(step);
+      if (group.state.take_changes().wake) shared_.notifier.changed();
+    }
+    more = step < horizon;
+    if (!more) stream.note_trim(result, now, applied);
   }
+  log_trim(name, result);
   return result;
+}
+
+std::vector<RetentionHost::Retained> MemoryLog::retained() {
+  const std::lock_guard lock(shared_.mutex);
+  std::vector<Retained> all;
+  for (const auto& [name, stream] : shared_.streams) {
+    if (!stream.retention().retention.keeps_all()) all.push_back({name, stream.retention()});
+  }
+  return all;
+}
+
+TrimResult MemoryLog::apply_retention(const StreamName& name, const std::stop_token& stop) {
+  Retention retention;
+  {
+    const std::lock_guard lock(shared_.mutex);
+    retention = shared_.stream_at("trim", name).retention().retention;
+  }
+  return trim(name, request_of(retention), &retention, stop);
 }
 
 std::unique_ptr<Watch> MemoryLog::watch(std::function<void()> changed) {

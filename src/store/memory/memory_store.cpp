@@ -41,13 +41,17 @@ Capabilities MemoryStore::capabilities() const {
 }
 
 std::vector<Store::Figure> MemoryStore::figures() const {
+  const RetentionSchedule::Figures retention = log_.retention_figures();
   const std::lock_guard lock(shared_.mutex);
   std::uint64_t bytes = 0;
   for (const auto& [name, stream] : shared_.streams) bytes += stream.info().bytes;
   return {{"bytes", "Bytes of events in the log", static_cast<double>(bytes)},
           {"stored_events_total", "Events newly stored", static_cast<double>(shared_.stored_total)},
           {"deliveries_total", "Events handed out", static_cast<double>(shared_.delivered_total)},
-          {"settlements_total", "Leases settled, stale ones not counted", static_cast<double>(shared_.settled_total)}};
+          {"settlements_total", "Leases settled, stale ones not counted", static_cast<double>(shared_.settled_total)},
+          {"retention_trims_total", "Trims by the retention of a stream", static_cast<double>(retention.trims)},
+          {"retention_removed_events_total", "Events those removed", static_cast<double>(retention.removed_events)},
+          {"retention_failures_total", "Trims by retention that failed", static_cast<double>(retention.failures)}};
 }
 
 void MemoryStore::backup(const std::string&) {

@@ -19,6 +19,7 @@
 #include "store/ledger/group_state.hpp"
 #include "store/memory/notifier.hpp"
 #include "store/memory/stream.hpp"
+#include "store/retention.hpp"
 
 namespace millrace::store::memory {
 
@@ -81,9 +82,10 @@ struct Shared {
   void drop_expired_groups(Timestamp now);
 };
 
-class MemoryLog : public EventLog {
+class MemoryLog : public EventLog, private RetentionHost {
  public:
-  explicit MemoryLog(Shared& shared) : shared_(shared) {}
+  explicit MemoryLog(Shared& shared);
+  [[nodiscard]] RetentionSchedule::Figures retention_figures() const { return schedule_.figures(); }
   void create_stream(const StreamName& name) override;
   std::vector<StreamInfo> streams() override;
   StreamInfo stream(const StreamName& name) override;
@@ -103,7 +105,15 @@ class MemoryLog : public EventLog {
  private:
   /// With the lock held.
   std::vector<AppendResult> append_locked(const StreamName& stream, std::vector<Event> events);
+  std::vector<Retained> retained() override;
+  TrimResult apply_retention(const StreamName& stream, const std::stop_token& stop) override;
+  TrimResult trim(const StreamName& stream, const TrimRequest& request, const Retention* applied,
+                  const std::stop_token& stop);
+  /// What may go, with the lock held: up to where, and what is kept for whom.
+  Ordinal horizon_of(const StreamName& name, const Stream& stream, Ordinal target, bool force, TrimResult& result);
+
   Shared& shared_;
+  RetentionSchedule schedule_;
 };
 
 class MemoryLedger : public Ledger {
@@ -134,6 +144,8 @@ class MemoryLedger : public Ledger {
   [[nodiscard]] SharedEvent event_of(const Group& group, Ordinal ordinal, bool redriven) const;
   [[nodiscard]] Ordinal resolve(const Stream& stream, const Start& start) const;
   void apply(Group& group, Timestamp now);
+  [[nodiscard]] PendingEvent pending_event(const Group& group, Ordinal ordinal, const ledger::Item& item) const;
+  ReplayStatus replay_one(Group& group, const Stream& stream, std::string_view replayid, Ordinal ordinal);
   /// Looks at leases first, so that what is told is true now.
   GroupInfo info(const GroupName& name, Group& group);
   Shared& shared_;

@@ -9,13 +9,6 @@
 namespace millrace::store::memory {
 namespace {
 
-/// One text per (source, id), without a separator either could contain.
-std::string identity_of(std::string_view source, std::string_view id) {
-  std::string key = std::to_string(source.size());
-  key.reserve(key.size() + 1 + source.size() + id.size());
-  return key.append(":").append(source).append(id);
-}
-
 std::uint64_t fingerprint_of(const Event& event) {
   return content_fingerprint(event.type, event.data ? std::optional<std::string_view>(*event.data) : std::nullopt);
 }
@@ -25,11 +18,12 @@ std::uint64_t fingerprint_of(const Event& event) {
 AppendResult Stream::append(Event event, Timestamp now) {
   forget_old_ids(now);
   const std::uint64_t fingerprint = fingerprint_of(event);
-  const auto [known, added] = known_.try_emplace(identity_of(event.source, event.id), Known{last() + 1, fingerprint});
+  const auto [known, added] = known_.try_emplace({event.id, event.source}, Known{last() + 1, fingerprint});
   if (!added) {
     const SharedEvent there = at(known->second.ordinal);
-    const bool same = there ? there->event.type == event.type && there->event.data == event.data
-                            : known->second.fingerprint == fingerprint;
+    const bool same = known->second.fingerprint == kErasedFingerprint ||
+                      (there ? there->event.type == event.type && there->event.data == event.data
+                             : known->second.fingerprint == fingerprint);
     if (!same) return {AppendStatus::conflict, std::nullopt, Durability::memory};
     return {AppendStatus::duplicate, Position{known->second.ordinal}, Durability::memory};
   }
@@ -45,9 +39,46 @@ SharedEvent Stream::at(Ordinal ordinal) const {
   return events_[ordinal - trimmed_to_ - 1];
 }
 
-SharedEvent Stream::find(std::string_view source, std::string_view id) const {
-  const auto known = known_.find(identity_of(source, id));
-  return known == known_.end() ? nullptr : at(known->second.ordinal);
+std::vector<Stream::Found> Stream::find(std::string_view id, std::optional<std::string_view> source, Timestamp now,
+                                        std::size_t limit) {
+  forget_old_ids(now);
+  std::vector<Found> found;
+  const Identity from{std::string(id), std::string(source.value_or(std::string_view{}))};
+  for (auto it = known_.lower_bound(from); it != known_.end() && it->first.first == id; ++it) {
+    if (found.size() == limit || (source && it->first.second != *source)) break;
+    found.push_back({at(it->second.ordinal), it->second.ordinal, it->first.second, it->second.trimmed_at});
+  }
+  std::sort(found.begin(), found.end(), [](const Found& a, const Found& b) { return a.ordinal < b.ordinal; });
+  return found;
+}
+
+std::optional<Ordinal> Stream::erase(std::string_view source, std::string_view id, Timestamp now) {
+  const auto known = known_.find({std::string(id), std::string(source)});
+  const SharedEvent there = known == known_.end() ? nullptr : at(known->second.ordinal);
+  if (!there) return std::nullopt;
+  const Ordinal ordinal = known->second.ordinal;
+  if (is_erased(there->event)) return ordinal;
+  StoredEvent bare = *there;
+  mark_erased(bare.event, now);
+  bytes_ = bytes_ - event_bytes(there->event) + event_bytes(bare.event);
+  note_erased(source, id);
+  events_[ordinal - trimmed_to_ - 1] = std::make_shared<const StoredEvent>(std::move(bare));
+  return ordinal;
+}
+
+void Stream::note_erased(std::string_view source, std::string_view id) {
+  const auto known = known_.find({std::string(id), std::string(source)});
+  if (known != known_.end()) known->second.fingerprint = kErasedFingerprint;
+}
+
+void Stream::set_retention(const Retention& retention) {
+  retention_ = {retention, std::nullopt};
+}
+
+void Stream::note_trim(const TrimResult& result, Timestamp now, const Retention* applied) {
+  last_trim_at_ = now;
+  last_trim_ = result;
+  if (applied && *applied == retention_.retention) retention_.applied_at = now;
 }
 
 Ordinal Stream::before(Timestamp time) const {
@@ -62,6 +93,9 @@ StreamInfo Stream::info() const {
     info.first = events_.front()->position;
     info.oldest = events_.front()->stored_at;
   }
+  info.retention = retention_.retention;
+  info.last_trim_at = last_trim_at_;
+  info.last_trim = last_trim_;
   return info;
 }
 
@@ -87,7 +121,9 @@ std::uint64_t Stream::trim(Ordinal up_to, Timestamp now, std::chrono::seconds de
   while (trimmed_to_ < up_to && !events_.empty()) {
     const Event& event = events_.front()->event;
     bytes_ -= event_bytes(event);
-    forget_.push_back({now + dedup_keep, identity_of(event.source, event.id)});
+    Identity identity{event.id, event.source};
+    known_.at(identity).trimmed_at = now;
+    forget_.push_back({now + dedup_keep, std::move(identity)});
     events_.pop_front();
     ++trimmed_to_;
     ++removed;
@@ -97,7 +133,7 @@ std::uint64_t Stream::trim(Ordinal up_to, Timestamp now, std::chrono::seconds de
 
 void Stream::forget_old_ids(Timestamp now) {
   while (!forget_.empty() && forget_.front().at <= now) {
-    known_.erase(forget_.front().key);
+    known_.erase(forget_.front().identity);
     forget_.pop_front();
   }
 }

@@ -8,6 +8,13 @@
 namespace millrace::store::sqlite {
 namespace {
 
+/// Its weight as trimming will count it, by its columns.
+std::size_t row_bytes(const Event& event, std::string_view extensions) {
+  return event.id.size() + event.source.size() + event.type.size() + event.subject.size() + event.time.size() +
+         event.datacontenttype.size() + event.dataschema.size() + extensions.size() +
+         (event.data ? event.data->size() : 0);
+}
+
 Blob data_of(const Event& event) {
   return {event.data ? std::optional<std::string_view>(*event.data) : std::nullopt};
 }
@@ -40,7 +47,7 @@ void Append::run(State& state) {
     results_.push_back(append(state, target, i));
     if (results_.back().status == AppendStatus::stored) {
       ++stored;
-      target.bytes += event_bytes(events_[i]);
+      target.bytes += row_bytes(events_[i], extensions_.empty() ? std::string_view{} : extensions_[i]);
     }
   }
   if (stored == 0) return;
@@ -54,7 +61,7 @@ bool Append::seen_before_trim(State& state, StreamState& target, const Event& ev
   auto row = target.trimmed_id.query(event.id, event.source);
   if (!row.next() || row.time(2) + writer_.dedup_keep() < state.now()) return false;
   const auto data = event.data ? std::optional<std::string_view>(*event.data) : std::nullopt;
-  if (row.number(1) == content_fingerprint(event.type, data)) {
+  if (row.number(1) == kErasedFingerprint || row.number(1) == content_fingerprint(event.type, data)) {
     result.status = AppendStatus::duplicate;
     result.position = Position(row.number(0));
   } else {
@@ -79,7 +86,9 @@ AppendResult Append::append(State& state, StreamState& target, std::size_t index
   if (!row.next())
     throw Error(Errc::corrupt, "append", name_.str(),
                 "the index of ids disagrees with its table; run PRAGMA integrity_check");
-  const bool same = row.text(1) == event.type && row.blob(2) == data_of(event).bytes;
+  constexpr int kFirst = 1;
+  const bool same = row_is_erased(row, kFirst) || (row.text(kFirst + kTypeColumn) == event.type &&
+                                                   row.blob(kFirst + kDataColumn) == data_of(event).bytes);
   result.status = same ? AppendStatus::duplicate : AppendStatus::conflict;
   if (same) result.position = Position(row.number(0));
   return result;

@@ -2,6 +2,7 @@
 #include "store/sqlite/log.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include "base/log.hpp"
 #include "store/sqlite/append.hpp"
@@ -39,36 +40,42 @@ class AsyncAppend final : public Operation {
   AppendCompletion done_;
 };
 
-struct StreamRow {
-  std::int64_t id = 0;
-  Ordinal head = 0;
-  Ordinal trimmed_to = 0;
-};
+/// Most events found under one id.
+constexpr std::size_t kMostFound = 100;
+
+}  // namespace
+
+SqliteLog::SqliteLog(Writer& writer, Readers& readers, LockFile& lock, const StoreClock& clock, std::string path)
+    : writer_(writer), readers_(readers), lock_(lock), clock_(clock), path_(std::move(path)), schedule_(*this, [this] {
+        return clock_.now();
+      }) {}
 
 StreamRow stream_row(Connection& connection, const StreamName& name, std::string_view operation) {
-  auto row =
-      connection.prepared("SELECT id, next_position - 1, trimmed_to FROM stream WHERE name = ?").query(name.str());
+  auto row = connection.prepared("SELECT id, next_position - 1, trimmed_to, bytes FROM stream WHERE name = ?")
+                 .query(name.str());
   if (!row.next()) throw unknown_stream(operation, name);
-  return {row.integer(0), row.number(1), row.number(2)};
+  return {row.integer(0), row.number(1), row.number(2), row.number(3)};
 }
 
-std::vector<StreamInfo> infos(Connection& connection, const StreamName* only) {
+std::vector<StreamInfo> SqliteLog::infos(Connection& connection, const StreamName* only) const {
   std::vector<StreamInfo> all;
   const auto wanted = only ? std::optional<std::string>(only->str()) : std::nullopt;
   auto rows = connection
                   .prepared(
-                      "SELECT id, name, created_at, events, bytes, next_position - 1, trimmed_to FROM stream "
-                      "WHERE ?1 IS NULL OR name = ?1 ORDER BY name")
+                      "SELECT id, name, created_at, events, bytes, next_position - 1, trimmed_to, retention, "
+                      "last_trim_at, last_trim FROM stream WHERE ?1 IS NULL OR name = ?1 ORDER BY name")
                   .query(wanted);
   while (rows.next()) {
-    StreamInfo info{StreamName(rows.text(1)),
-                    rows.time(2),
-                    rows.number(3),
-                    rows.number(4),
-                    {},
-                    Position(rows.number(5)),
-                    Position(rows.number(6)),
-                    {}};
+    StreamInfo info{.name = StreamName(rows.text(1)),
+                    .created_at = rows.time(2),
+                    .events = rows.number(3),
+                    .bytes = rows.number(4),
+                    .last = Position(rows.number(5)),
+                    .trimmed_to = Position(rows.number(6)),
+                    .durable_to = Position(std::min(writer_.durable_to(rows.integer(0)), rows.number(5))),
+                    .retention = decode_retention(rows.text(7)).retention,
+                    .last_trim = decode_trim(rows.text(9))};
+    if (rows.integer(8) != 0) info.last_trim_at = rows.time(8);
     auto first =
         connection
             .prepared("SELECT position, stored_at FROM " + event_table(rows.integer(0)) + " ORDER BY position LIMIT 1")
@@ -82,7 +89,9 @@ std::vector<StreamInfo> infos(Connection& connection, const StreamName* only) {
   return all;
 }
 
-}  // namespace
+Durability SqliteLog::level_of(std::int64_t stream_id, Ordinal position) const {
+  return position <= writer_.durable_to(stream_id) ? Durability::durable : Durability::relaxed;
+}
 
 ledger::Ordinal last_before(Connection& connection, std::int64_t stream_id, ledger::Ordinal from, ledger::Ordinal to,
                             Timestamp time) {
@@ -112,7 +121,7 @@ void SqliteLog::create_stream(const StreamName& name) {
 }
 
 std::vector<StreamInfo> SqliteLog::streams() {
-  return readers_.read([](Connection& connection) { return infos(connection, nullptr); });
+  return readers_.read([this](Connection& connection) { return infos(connection, nullptr); });
 }
 
 StreamInfo SqliteLog::stream(const StreamName& name) {
@@ -136,6 +145,7 @@ void SqliteLog::append_async(const StreamName& stream, std::vector<Event> events
 Page SqliteLog::read(const StreamName& name, const ReadQuery& query) {
   const PatternList types(query.types);
   const PatternList sources(query.sources);
+  const std::set<std::string> keys(query.keys.begin(), query.keys.end());
   const Ordinal after = ordinal_of(query.after, "read");
   return readers_.read([&](Connection& connection) {
     const StreamRow stream = stream_row(connection, name, "read");
@@ -166,6 +176,7 @@ Page SqliteLog::read(const StreamName& name, const ReadQuery& query) {
       ++scanned;
       position = rows.number(0);
       if (!types.matches(rows.text(kFirst + kTypeColumn)) || !sources.matches(rows.text(kFirst + 1))) continue;
+      if (!keys.empty() && !keys.contains(order_key(rows, kFirst))) continue;
       page.events.push_back({Position(position), rows.time(1), decode_event(rows, kFirst)});
       bytes += event_bytes(page.events.back().event);
     }
@@ -177,24 +188,51 @@ Page SqliteLog::read(const StreamName& name, const ReadQuery& query) {
 
 std::vector<FoundEvent> SqliteLog::find(const StreamName& name, std::string_view id,
                                         std::optional<std::string_view> source) {
-  if (!source) throw Error(Errc::internal, "find", name.str(), "not built yet: by id alone");
-  return readers_.read([&](Connection& connection) -> std::vector<FoundEvent> {
+  return readers_.read([&](Connection& connection) {
     const StreamRow stream = stream_row(connection, name, "find");
-    auto row = connection
-                   .prepared(std::string("SELECT position, stored_at, ") + kEventColumns + " FROM " +
-                             event_table(stream.id) + " WHERE id = ? AND source = ?")
-                   .query(id, *source);
-    if (!row.next()) return {};
-    return {FoundEvent{StoredEvent{Position(row.number(0)), row.time(1), decode_event(row, 2)}, {}, {}}};
+    const std::string which = source ? " WHERE id = ?1 AND source = ?2" : " WHERE id = ?1";
+    const std::string limit = " LIMIT " + std::to_string(kMostFound);
+    const auto query = [&](const std::string& sql) {
+      Statement& statement = connection.prepared(sql + which + limit);
+      return source ? statement.query(id, *source) : statement.query(id);
+    };
+    std::vector<FoundEvent> found;
+    {
+      auto rows =
+          query(std::string("SELECT position, stored_at, ") + kEventColumns + " FROM " + event_table(stream.id));
+      while (rows.next()) {
+        const Ordinal position = rows.number(0);
+        found.push_back({StoredEvent{Position(position), rows.time(1), decode_event(rows, 2)}, std::nullopt,
+                         level_of(stream.id, position)});
+      }
+    }
+    auto rows = query("SELECT position, trimmed_at, source FROM " + trimmed_table(stream.id));
+    const Timestamp oldest_known = clock_.now() - writer_.dedup_keep();
+    while (found.size() < kMostFound && rows.next()) {
+      if (rows.time(1) < oldest_known) continue;  // only not tidied away yet
+      FoundEvent trimmed;
+      trimmed.stored.position = Position(rows.number(0));
+      trimmed.stored.event.id = id;
+      trimmed.stored.event.source = rows.text(2);
+      trimmed.trimmed_at = rows.time(1);
+      trimmed.durability = level_of(stream.id, rows.number(0));
+      found.push_back(std::move(trimmed));
+    }
+    std::sort(found.begin(), found.end(),
+              [](const FoundEvent& a, const FoundEvent& b) { return a.stored.position < b.stored.position; });
+    return found;
   });
 }
 
-StreamInfo SqliteLog::set_retention(const StreamName& name, const Retention&) {
-  throw Error(Errc::internal, "set retention", name.str(), "not built yet");
-}
-
-std::optional<Position> SqliteLog::erase(const StreamName& name, std::string_view, std::string_view) {
-  throw Error(Errc::internal, "erase", name.str(), "not built yet");
+StreamInfo SqliteLog::set_retention(const StreamName& name, const Retention& retention) {
+  retention.validate();
+  writer_.call(true, [&](State& state) {
+    state.connection()
+        .prepared("UPDATE stream SET retention = ? WHERE id = ?")
+        .run(encode_retention({retention, std::nullopt}), state.stream(name, "set retention").id);
+  });
+  schedule_.wake();
+  return stream(name);
 }
 
 Position SqliteLog::position_before(const StreamName& name, Timestamp time) {

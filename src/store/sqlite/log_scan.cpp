@@ -42,8 +42,9 @@ ReadAhead ReadAheads::read(const GroupName& group, const ClaimRequest& request) 
     if (it == groups_.end()) return {};
     standing = it->second;
   }
-  ReadAhead ahead{standing.judgement, standing.cursor, standing.cursor, 0, {}};
+  ReadAhead ahead{standing.judgement, standing.cursor, standing.cursor, 0, {}, 0};
   return readers_.read([&](Connection& connection) {
+    ahead.erasures = load_erasures(connection);
     auto rows = connection
                     .prepared(std::string("SELECT position, ") + kEventColumns + " FROM " +
                               event_table(standing.stream_id) + " WHERE position > ? ORDER BY position")
@@ -76,7 +77,8 @@ LogScan::LogScan(State& state, const Group& group, std::size_t max_bytes, ReadAh
       most_bytes_(max_bytes + kBytesBeyond),
       scanned_to_(std::max(group.state.progress().cursor, stream_.trimmed_to)) {
   // Judged by another filter, or not reaching up to the cursor: of no use. Behind it: already handed out by others.
-  const bool fits = ahead_.judgement == judgement_ && ahead_.from <= scanned_to_;
+  // Read before an erasure: it may hold what must not be handed out any more.
+  const bool fits = ahead_.judgement == judgement_ && ahead_.from <= scanned_to_ && ahead_.erasures == state.erasures();
   if (!fits) ahead_ = {};
   while (!ahead_.events.empty() && ahead_.events.front().ordinal <= scanned_to_) ahead_.events.pop_front();
 }

@@ -44,6 +44,7 @@ struct ReadAhead {
   Ordinal scanned_to = 0;                      ///< up to and with this one
   std::size_t scanned = 0;
   std::deque<ScannedEvent> events;
+  std::uint64_t erasures = 0;  ///< State::erasures then
 };
 
 /// Where the groups stood when they were last claimed from. Thread-safe.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/sqlite/rows.hpp"
 
+#include <algorithm>
 #include <boost/json.hpp>
 
 namespace millrace::store::sqlite {
@@ -63,6 +64,25 @@ std::vector<Extension> decode_extensions(std::string_view text) {
   return extensions;
 }
 
+std::string order_key(const Statement::Rows& row, int first) {
+  // Parsing is for the few that have the attribute.
+  const std::string_view extensions = row.text(first + kExtensionsColumn);
+  if (extensions.find("\"partitionkey\":") != std::string_view::npos) {
+    for (const Extension& extension : decode_extensions(extensions)) {
+      if (extension.name == "partitionkey") return to_string(extension.value);
+    }
+  }
+  return std::string(row.text(first + kSubjectColumn));
+}
+
+bool row_is_erased(const Statement::Rows& row, int first) {
+  if (!row.is_null(first + kDataColumn)) return false;
+  const std::string_view extensions = row.text(first + kExtensionsColumn);
+  if (extensions.find(kErasedTime) == std::string_view::npos) return false;
+  const std::vector<Extension> all = decode_extensions(extensions);
+  return std::any_of(all.begin(), all.end(), [](const Extension& e) { return e.name == kErasedTime; });
+}
+
 Event decode_event(const Statement::Rows& row, int first) {
   Event event;
   event.id = row.text(first);
@@ -108,6 +128,61 @@ GroupSettings decode_settings(std::string_view text) {
     return settings;
   } catch (const std::exception&) {
     corrupt("settings", text);
+  }
+}
+
+std::string encode_retention(const RetentionRecord& record) {
+  const Retention& retention = record.retention;
+  json::object object{{"interval_s", retention.interval.count()}};
+  if (retention.max_events) object.emplace("max_events", *retention.max_events);
+  if (retention.max_bytes) object.emplace("max_bytes", *retention.max_bytes);
+  if (retention.max_age) object.emplace("max_age_s", retention.max_age->count());
+  if (record.applied_at) object.emplace("applied_at", record.applied_at->time_since_epoch().count());
+  return json::serialize(object);
+}
+
+RetentionRecord decode_retention(std::string_view text) {
+  RetentionRecord record;
+  if (text.empty()) return record;
+  const json::value value = parsed("retention", text);
+  try {
+    const json::object& object = value.as_object();
+    const auto number = [&](const char* key) -> std::optional<std::int64_t> {
+      const json::value* found = object.if_contains(key);
+      return found ? std::optional(found->to_number<std::int64_t>()) : std::nullopt;
+    };
+    if (const auto most = number("max_events")) record.retention.max_events = static_cast<std::uint64_t>(*most);
+    if (const auto most = number("max_bytes")) record.retention.max_bytes = static_cast<std::uint64_t>(*most);
+    if (const auto most = number("max_age_s")) record.retention.max_age = std::chrono::seconds{*most};
+    record.retention.interval = std::chrono::seconds{number("interval_s").value()};
+    if (const auto at = number("applied_at")) record.applied_at = Timestamp{std::chrono::microseconds{*at}};
+    return record;
+  } catch (const std::exception&) {
+    corrupt("retention", text);
+  }
+}
+
+std::string encode_trim(const TrimResult& result) {
+  json::array kept;
+  for (const TrimResult::Kept& one : result.kept) kept.push_back({{"group", one.group.str()}, {"events", one.events}});
+  return json::serialize(
+      json::object{{"removed", result.removed}, {"trimmed_to", result.trimmed_to.low}, {"kept", std::move(kept)}});
+}
+
+TrimResult decode_trim(std::string_view text) {
+  TrimResult result;
+  if (text.empty()) return result;
+  const json::value value = parsed("last_trim", text);
+  try {
+    result.removed = value.at("removed").to_number<std::uint64_t>();
+    result.trimmed_to = Position(value.at("trimmed_to").to_number<std::uint64_t>());
+    for (const json::value& one : value.at("kept").as_array()) {
+      result.kept.push_back(
+          {GroupName(json::value_to<std::string>(one.at("group"))), one.at("events").to_number<std::uint64_t>()});
+    }
+    return result;
+  } catch (const std::exception&) {
+    corrupt("last_trim", text);
   }
 }
 

@@ -38,6 +38,10 @@ SkippedRanges load_skipped(Connection& connection, std::int64_t stream_id) {
   return ranges;
 }
 
+std::uint64_t load_erasures(Connection& connection) {
+  return static_cast<std::uint64_t>(connection.integer("SELECT value FROM meta WHERE key = 'erasures'"));
+}
+
 State::State(Connection& connection, const StoreClock& clock, std::uint32_t incarnation, std::uint32_t last_id)
     : connection_(connection), clock_(clock), incarnation_(incarnation), last_id_(last_id) {}
 
@@ -58,6 +62,7 @@ void State::forget() {
   streams_by_id_.clear();
   streams_.clear();
   sessions_.clear();
+  erasures_.reset();
   streams_loaded_ = sessions_loaded_ = false;
 }
 
@@ -78,6 +83,19 @@ void State::flush() {
 
 std::uint64_t State::new_id() {
   return static_cast<std::uint64_t>(incarnation_) << 32 | ++last_id_;
+}
+
+std::uint64_t State::erasures() {
+  if (!erasures_) erasures_ = load_erasures(connection_);
+  return *erasures_;
+}
+
+void State::count_erasure() {
+  connection_
+      .prepared(
+          "INSERT INTO meta (key, value) VALUES ('erasures', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1")
+      .run();
+  erasures_.reset();
 }
 
 // ---- Streams ----
@@ -107,8 +125,8 @@ void State::load_streams() {
     stream->insert = Statement(connection_, "INSERT INTO " + table + " (position, " + columns +
                                                 ", stored_at) VALUES (?,?,?,?,?,?,?,?,?,?,?) "
                                                 "ON CONFLICT (id, source) DO NOTHING");
-    stream->by_id =
-        Statement(connection_, "SELECT position, type, data FROM " + table + " WHERE id = ? AND source = ?");
+    stream->by_id = Statement(
+        connection_, "SELECT position, " + columns + ", stored_at FROM " + table + " WHERE id = ? AND source = ?");
     stream->by_position =
         Statement(connection_, "SELECT " + columns + ", stored_at FROM " + table + " WHERE position = ?");
     stream->after = Statement(
@@ -125,6 +143,12 @@ void State::load_streams() {
 std::map<std::string, std::unique_ptr<StreamState>>& State::streams() {
   load_streams();
   return streams_;
+}
+
+std::vector<std::pair<std::int64_t, Ordinal>> State::heads() {
+  std::vector<std::pair<std::int64_t, Ordinal>> heads;
+  for (const auto& [name, stream] : streams()) heads.emplace_back(stream->id, stream->head());
+  return heads;
 }
 
 StreamState* State::find_stream(const StreamName& name) {
@@ -196,7 +220,7 @@ void State::load_progress(Group& group, Statement::Rows& row) {
   auto items = connection_
                    .prepared(
                        "SELECT position, due, suspect, redriven, attempts, handler_failures, failures, crashes, "
-                       "first_failure_at, last_error FROM item WHERE group_id = ?")
+                       "first_failure_at, last_error, replayid FROM item WHERE group_id = ?")
                    .query(group.id);
   while (items.next()) {
     ledger::Item& item = snapshot.items[items.number(0)];
@@ -209,6 +233,7 @@ void State::load_progress(Group& group, Statement::Rows& row) {
     item.crashes = items.number32(7);
     if (!items.is_null(8)) item.first_failure_at = items.time(8);
     item.last_error = items.text(9);
+    item.replayid = items.text(10);
   }
   StreamState& stream = this->stream(group.identity.stream, "load group");
   Statement& redriven_event = connection_.prepared(
@@ -318,9 +343,10 @@ void State::save_group(Group& group) {
     connection_
         .prepared(
             "INSERT OR REPLACE INTO item (group_id, position, due, suspect, redriven, attempts, "
-            "handler_failures, failures, crashes, first_failure_at, last_error) VALUES (?,?,?,?,?,?,?,?,?,?,?)")
+            "handler_failures, failures, crashes, first_failure_at, last_error, replayid) "
+            "VALUES (?,?,?,?,?,?,?,?,?,?,?,?)")
         .run(group.id, ordinal, item->due, item->suspect, item->redriven, item->attempts, item->handler_failures,
-             item->failures, item->crashes, item->first_failure_at, item->last_error);
+             item->failures, item->crashes, item->first_failure_at, item->last_error, item->replayid);
   }
 }
 

@@ -43,7 +43,7 @@ struct StreamState {
   SkippedRanges skipped;
 
   Statement insert;       ///< position, event columns, stored_at
-  Statement by_id;        ///< id, source → position, type, data
+  Statement by_id;        ///< id, source → position, event columns, stored_at
   Statement by_position;  ///< position → event columns, stored_at
   Statement after;        ///< position → position, event columns, in order
   Statement trimmed_id;   ///< id, source → position, fingerprint, trimmed_at
@@ -62,7 +62,7 @@ struct Judgement {
 class SetAside {
  public:
   void put(Ordinal ordinal, Event event, std::size_t bytes, const ledger::GroupState& state);
-  std::optional<Event> take(Ordinal ordinal);
+  std::optional<Event> take(Ordinal ordinal);  ///< also to forget it
 
  private:
   static constexpr std::size_t kMostBytes = 4 << 20;
@@ -121,6 +121,8 @@ class State {
   StreamState& stream_by_id(std::int64_t id);
   void add_stream(const StreamName& name);
   std::map<std::string, std::unique_ptr<StreamState>>& streams();
+  /// Where each stream (by its id) ends.
+  std::vector<std::pair<std::int64_t, Ordinal>> heads();
 
   Group* find_group(const GroupName& name);
   Group& group(const GroupName& name, std::string_view operation);  ///< \throws Error{unknown_group}
@@ -147,6 +149,9 @@ class State {
   /// Another process committed since the last transaction.
   [[nodiscard]] bool others_committed() const { return others_committed_; }
   [[nodiscard]] std::uint64_t events_appended() const { return events_appended_; }
+  /// How many events were erased in the file's life: what was read before the last of them may hold their bytes.
+  std::uint64_t erasures();
+  void count_erasure();
   void count_appended(std::uint64_t events) { events_appended_ += events; }
 
  private:
@@ -171,10 +176,14 @@ class State {
   std::unordered_map<std::int64_t, StreamState*> streams_by_id_;
   std::map<std::string, std::unique_ptr<Group>> groups_;
   std::set<Group*> dirty_groups_;
+  std::optional<std::uint64_t> erasures_;
   bool sessions_loaded_ = false;
   std::map<SessionId, Session> sessions_;
   std::map<SessionId, std::set<GroupName>> used_;
 };
+
+/// `State::erasures` as of the connection's transaction.
+std::uint64_t load_erasures(Connection& connection);
 
 /// Reads the skipped ranges of a stream.
 SkippedRanges load_skipped(Connection& connection, std::int64_t stream_id);

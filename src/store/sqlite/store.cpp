@@ -5,13 +5,17 @@
 #include <sqlite3.h>
 
 #include <algorithm>
+#include <atomic>
+#include <mutex>
 
 #include "base/log.hpp"
 #include "millrace/store.hpp"
+#include "store/sqlite/backup.hpp"
 #include "store/sqlite/checkpointer.hpp"
 #include "store/sqlite/kv.hpp"
 #include "store/sqlite/ledger.hpp"
 #include "store/sqlite/log.hpp"
+#include "store/sqlite/migrate.hpp"
 #include "store/sqlite/schema.hpp"
 #include "store/url.hpp"
 
@@ -22,7 +26,8 @@ namespace {
 /// What a store learns and notes down when it is opened, before anything else happens to it.
 struct Opening {
   std::uint32_t incarnation = 0;
-  Timestamp latest{};  ///< the latest time anybody recorded
+  Timestamp latest{};                                   ///< the latest time anybody recorded
+  std::vector<std::pair<std::int64_t, Ordinal>> heads;  ///< of the streams; the note is synced, so they are on disk
 };
 
 /// A machine that stopped suddenly may have lost commits that were not synced, and with them the use of positions from
@@ -39,6 +44,7 @@ Opening note_opening(const std::string& path, bool first) {
   Connection connection(path, Connection::Mode::read_write);
   connection.execute("PRAGMA synchronous=FULL; BEGIN IMMEDIATE");
   try {
+    refuse_older(format_of(connection), path);
     if (first) skip_reserved(connection);
     connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'incarnation'");
     Opening opening;
@@ -49,6 +55,10 @@ Opening note_opening(const std::string& path, bool first) {
                            "(SELECT coalesce(max(last_seen), 0) FROM consumer_group), "
                            "(SELECT coalesce(max(claimed_at), 0) FROM claim), "
                            "(SELECT coalesce(max(until - lease_ms * 1000), 0) FROM session))")}};
+    {
+      auto rows = connection.prepared("SELECT id, next_position - 1 FROM stream").query();
+      while (rows.next()) opening.heads.emplace_back(rows.integer(0), rows.number(1));
+    }
     connection.execute("COMMIT");
     return opening;
   } catch (const DatabaseError& failure) {
@@ -59,6 +69,28 @@ Opening note_opening(const std::string& path, bool first) {
   }
 }
 
+Error no_store(const std::string& path) {
+  return Error(Errc::not_found, "open store", path,
+               "there is no store here; `millrace serve` makes one, and so does `millrace store init`");
+}
+
+Error in_use(const std::string& path) {
+  return Error(Errc::busy, "open store", path,
+               "the file has an older format and is brought up only while nobody uses it; end the tools that have it "
+               "open, then retry");
+}
+
+/// Of a store that its owner opens; `first` = nobody else has it open.
+void bring_up(const std::string& path, bool first) {
+  Connection connection(path, Connection::Mode::read_write);
+  if (format_of(connection) == kFormatVersion) return;
+  if (!first) throw in_use(path);
+  const Migration done = migrate(connection);
+  log::info("store_migrated", path,
+            "the file was brought from format version " + std::to_string(done.from) + " to " + std::to_string(done.to) +
+                "; an older Millrace cannot open it any more");
+}
+
 class SqliteStore final : public Store {
  public:
   SqliteStore(const std::string& path, std::unique_ptr<LockFile> lock, const Opening& opening,
@@ -66,11 +98,12 @@ class SqliteStore final : public Store {
       : path_(path),
         owner_(options.access == StoreOptions::Access::owner),
         lock_(std::move(lock)),
+        min_free_(options.min_free_bytes),
         latest_(opening.latest),
         clock_(opening.latest),
-        writer_({path, opening.incarnation, options.min_free_bytes, options.dedup_keep}, *lock_, clock_),
+        writer_({path, opening.incarnation, options.min_free_bytes, options.dedup_keep, opening.heads}, *lock_, clock_),
         readers_(path),
-        log_(writer_, readers_),
+        log_(writer_, readers_, *lock_, clock_, path),
         ledger_(writer_, readers_),
         kv_(writer_, readers_, clock_),
         checkpointer_(path, writer_) {
@@ -81,10 +114,15 @@ class SqliteStore final : public Store {
   /// Separate from the constructor, so that a failure here is followed by an orderly end.
   void start() {
     writer_.start();
-    if (owner_) renew_leases();
+    if (!owner_) return;
+    renew_leases();
+    log_.start_retention();
   }
 
   ~SqliteStore() override {
+    closing_ = true;
+    { const std::lock_guard lock(backing_up_); }
+    log_.stop_retention();
     writer_.stop();
     checkpointer_.stop();
     readers_.close_idle();
@@ -102,7 +140,7 @@ class SqliteStore final : public Store {
   [[nodiscard]] Capabilities capabilities() const override { return {"sqlite", Durability::durable, true, true, true}; }
   [[nodiscard]] std::string describe() const override { return "sqlite:" + path_ + (owner_ ? " (owner)" : " (tool)"); }
   [[nodiscard]] std::vector<Figure> figures() const override;
-  void backup(const std::string& to) override { throw Error(Errc::internal, "back up", to, "not built yet"); }
+  void backup(const std::string& to) override;
 
  private:
   /// Nobody could renew a lease or use a group while the store was away.
@@ -133,6 +171,9 @@ class SqliteStore final : public Store {
   std::string path_;
   bool owner_;
   std::unique_ptr<LockFile> lock_;
+  std::uint64_t min_free_;
+  std::mutex backing_up_;  ///< one copy at a time
+  std::atomic<bool> closing_{false};
   Timestamp latest_;  ///< that anybody recorded before
   StoreClock clock_;
   Writer writer_;
@@ -143,8 +184,17 @@ class SqliteStore final : public Store {
   Checkpointer checkpointer_;
 };
 
+void SqliteStore::backup(const std::string& to) {
+  const std::unique_lock one(backing_up_, std::try_to_lock);
+  if (!one)
+    throw Error(Errc::busy, "back up", path_, "another backup of this store is being taken; retry when it is done");
+  const std::uint64_t floor = std::min(min_free_, disk_space(path_).total / 20);
+  write_backup(path_, to, floor, closing_);
+}
+
 std::vector<Store::Figure> SqliteStore::figures() const {
   const WriterFigures writer = writer_.figures();
+  const RetentionSchedule::Figures retention = log_.retention_figures();
   const Checkpointer::Figures checkpointer = checkpointer_.figures();
   const auto figure = [](const char* name, const char* help, auto value) {
     return Figure{name, help, static_cast<double>(value)};
@@ -162,6 +212,9 @@ std::vector<Store::Figure> SqliteStore::figures() const {
       figure("checkpoint_failures_total", "Checkpoints that failed and will be repeated.", checkpointer.failed),
       figure("checkpoint_pauses_total", "Times writing was held so that a checkpoint could finish.",
              checkpointer.pauses),
+      figure("retention_trims_total", "Trims by the retention of a stream.", retention.trims),
+      figure("retention_removed_events_total", "Events those removed.", retention.removed_events),
+      figure("retention_failures_total", "Trims by retention that failed and will be repeated.", retention.failures),
   };
 }
 
@@ -174,7 +227,7 @@ std::unique_ptr<Store> open_sqlite_store(const StoreUrl& url, const StoreOptions
   const std::string& path = url.path;
   const bool missing = inspect_file(path) == FileState::missing;
   if (missing && !options.create) {
-    throw Error(Errc::not_found, "open store", path, "there is no store here; `millrace serve` makes one");
+    throw no_store(path);
   }
   if (missing) make_directory_of(path);
   auto lock = std::make_unique<LockFile>(path);
@@ -187,12 +240,34 @@ std::unique_ptr<Store> open_sqlite_store(const StoreUrl& url, const StoreOptions
   Opening opening;
   {
     const LockFile::Turn turn(*lock);
+    if (options.access == StoreOptions::Access::owner) bring_up(path, first);
     opening = note_opening(path, first);
   }
   if (first) lock->let_others_in();
   auto store = std::make_unique<SqliteStore>(path, std::move(lock), opening, options);
   store->start();
   return store;
+}
+
+void restore_sqlite_store(const std::string& backup, const StoreUrl& url) {
+  with_url_options(url, {});
+  sqlite::restore_backup(backup, url.path);
+}
+
+Migration migrate_sqlite_store(const StoreUrl& url, bool dry_run) {
+  using namespace sqlite;
+  with_url_options(url, {});
+  if (inspect_file(url.path) == FileState::missing) throw no_store(url.path);
+  if (dry_run) {
+    Connection connection(url.path, Connection::Mode::read_only);
+    return {format_of(connection), kFormatVersion};
+  }
+  LockFile lock(url.path);
+  lock.become_owner();
+  if (!lock.enter()) throw in_use(url.path);
+  const LockFile::Turn turn(lock);
+  Connection connection(url.path, Connection::Mode::read_write);
+  return migrate(connection);
 }
 
 }  // namespace millrace::store

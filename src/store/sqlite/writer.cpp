@@ -99,6 +99,7 @@ class Writer::WatchHandle final : public Watch {
 
 Writer::Writer(const Options& options, LockFile& lock, const StoreClock& clock)
     : options_(options), lock_(lock), clock_(clock), last_id_(options.last_id) {
+  note_durable(options.durable_heads);
   open();
 }
 
@@ -134,7 +135,7 @@ void Writer::open() {
   auto connection = std::make_unique<Connection>(options_.path, Connection::Mode::read_write);
   connection->execute(
       "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-32768; "
-      "PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=-1");
+      "PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=-1; PRAGMA secure_delete=ON");
   page_size_ = static_cast<std::uint64_t>(connection->integer("PRAGMA page_size"));
   synchronous_full_ = true;
   unsynced_ = true;
@@ -363,7 +364,9 @@ void Writer::transact(std::vector<Queued>& batch) {
       connection_->prepared("UPDATE meta SET value = value + 1 WHERE key = 'syncs'").run();
       wrote = true;
     }
+    const auto heads = wrote && durable ? state_->heads() : std::vector<std::pair<std::int64_t, Ordinal>>{};
     wrote ? commit() : connection_->roll_back();
+    note_durable(heads);
     if (wrote) unsynced_ = !durable;
     changed = state_->woke() || state_->events_appended() != 0 || state_->others_committed();
     events = state_->events_appended();
@@ -404,6 +407,21 @@ void Writer::commit() {
     }
     throw error;
   }
+}
+
+void Writer::note_durable(const std::vector<std::pair<std::int64_t, Ordinal>>& heads) {
+  if (heads.empty()) return;
+  const std::lock_guard lock(durable_mutex_);
+  for (const auto& [stream_id, head] : heads) {
+    Ordinal& durable = durable_to_[stream_id];
+    durable = std::max(durable, head);
+  }
+}
+
+Ordinal Writer::durable_to(std::int64_t stream_id) const {
+  const std::lock_guard lock(durable_mutex_);
+  const auto found = durable_to_.find(stream_id);
+  return found == durable_to_.end() ? 0 : found->second;
 }
 
 void Writer::give_up(std::vector<Queued>& batch, const Error& error) {

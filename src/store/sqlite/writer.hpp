@@ -17,6 +17,7 @@
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -64,7 +65,8 @@ class Writer {
     std::uint32_t incarnation = 0;
     std::uint64_t min_free_bytes = 0;
     std::chrono::seconds dedup_keep{};
-    std::uint32_t last_id = 0;  ///< of the ids given under this incarnation
+    std::vector<std::pair<std::int64_t, Ordinal>> durable_heads;  ///< of the streams, on disk already
+    std::uint32_t last_id = 0;                                    ///< of the ids given under this incarnation
     std::function<DiskSpace(const std::string& path)> space = &disk_space;
   };
   Writer(const Options& options, LockFile& lock, const StoreClock& clock);
@@ -83,6 +85,9 @@ class Writer {
 
   std::unique_ptr<Watch> watch(std::function<void()> changed);
   [[nodiscard]] WriterFigures figures() const;
+
+  /// Everything up to here in the stream of this id was on disk when this was asked. Thread-safe.
+  [[nodiscard]] Ordinal durable_to(std::int64_t stream_id) const;
 
   /// \throws Error{store_full} below the disk floor. On the writer thread.
   void check_space(std::size_t bytes);
@@ -126,6 +131,7 @@ class Writer {
   void reserve(const std::vector<Queued>& batch);
   static void run_operations(std::vector<Queued>& batch, State& state);
   void commit();
+  void note_durable(const std::vector<std::pair<std::int64_t, Ordinal>>& heads);
   void open();
   void set_synchronous(bool full);
   void renew_log();
@@ -178,6 +184,9 @@ class Writer {
   std::condition_variable wake_completion_;
   std::deque<std::pair<std::vector<Queued>, Durability>> completions_;
   bool completions_end_ = false;
+
+  mutable std::mutex durable_mutex_;
+  std::unordered_map<std::int64_t, Ordinal> durable_to_;  ///< by stream id; only grows
 
   std::mutex watch_mutex_;
   std::vector<std::shared_ptr<Watcher>> watchers_;
