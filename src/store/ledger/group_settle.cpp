@@ -129,12 +129,21 @@ bool GroupState::skip(Ordinal ordinal) {
 }
 
 bool GroupState::redrive(Ordinal ordinal, OpenEvent event) {
+  return open_again(ordinal, event, {}, true);
+}
+
+bool GroupState::replay(Ordinal ordinal, OpenEvent event, std::string_view replayid, bool dead_letter) {
+  return open_again(ordinal, event, replayid, dead_letter);
+}
+
+bool GroupState::open_again(Ordinal ordinal, OpenEvent event, std::string_view replayid, bool redriven) {
   const auto [it, added] = items_.try_emplace(ordinal);
   if (!added) return false;
   Item& item = it->second;
   item.key = event.key;
   item.bytes = event.bytes;
-  item.redriven = true;
+  item.redriven = redriven;
+  item.replayid = replayid;
   add_to_key(ordinal, item.key);
   place(ordinal, item);
   if (item.key != 0) refresh_head(item.key);

@@ -256,6 +256,16 @@ PendingEvent::State GroupState::state_of(Ordinal ordinal) const {
   return item.suspect ? PendingEvent::State::suspect : PendingEvent::State::waiting;
 }
 
+std::optional<Ordinal> GroupState::parked_behind(Ordinal ordinal) const {
+  const Item& item = items_.at(ordinal);
+  if (item.place != Item::Place::parked) return std::nullopt;
+  const std::vector<Ordinal>& open = keys_.at(item.key).open;
+  if (open.front() != ordinal) return open.front();
+  // Opened again while a later one of its key is claimed: that one is what it waits for.
+  const auto claimed = std::find_if(open.begin(), open.end(), [&](Ordinal o) { return items_.at(o).claim != 0; });
+  return claimed == open.end() ? std::nullopt : std::optional(*claimed);
+}
+
 Ordinal GroupState::oldest_open() const {
   for (const auto& [ordinal, item] : items_) {
     if (!item.redriven) return ordinal;

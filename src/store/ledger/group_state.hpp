@@ -12,6 +12,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -57,10 +58,11 @@ struct Item {
   std::size_t bytes = 0;  ///< of the event, for the byte limit of a claim
   std::optional<Timestamp> first_failure_at;
   std::string last_error;
+  std::string replayid;  ///< it is open because of this replay; its deliveries say so
 
   /// Nothing to remember beyond "claimed" or "given back": stands in a range instead of a row of its own.
   [[nodiscard]] bool plain() const {
-    return failures == 0 && crashes == 0 && !redriven && last_error.empty() && due == Timestamp{} &&
+    return failures == 0 && crashes == 0 && !redriven && last_error.empty() && replayid.empty() && due == Timestamp{} &&
            !(claim != 0 && suspect);
   }
 
@@ -165,6 +167,10 @@ class GroupState {
   bool bury(Ordinal ordinal, const std::string& reason);  ///< dead, though nobody failed it ("event_lost: …")
   /// A dead letter is open again, with fresh counters, due at once. False when that event is open already.
   bool redrive(Ordinal ordinal, OpenEvent event);
+  /// A settled event at or before the cursor is open again, with fresh counters, due at once. False when it is open
+  /// already. \param dead_letter it lies there: the replay takes it out as a redrive does, so it outlives trim and
+  /// seek.
+  bool replay(Ordinal ordinal, OpenEvent event, std::string_view replayid, bool dead_letter);
   /// Moves the cursor and forgets everything open but redriven events; every lease is stale.
   /// \param passed events after the old cursor that were jumped over, counted as skipped.
   void seek(Ordinal cursor, std::uint64_t passed);
@@ -178,6 +184,8 @@ class GroupState {
   [[nodiscard]] const std::map<Ordinal, Item>& items() const { return items_; }
   [[nodiscard]] const std::map<std::uint64_t, Claim>& claims() const { return claims_; }
   [[nodiscard]] PendingEvent::State state_of(Ordinal ordinal) const;
+  /// Of a parked event: the one of its key that goes before it.
+  [[nodiscard]] std::optional<Ordinal> parked_behind(Ordinal ordinal) const;
   [[nodiscard]] std::uint64_t in_flight() const { return claimed_; }
   [[nodiscard]] std::uint64_t waiting() const { return items_.size() - claimed_; }
   [[nodiscard]] std::uint64_t parked() const { return parked_; }
@@ -217,6 +225,7 @@ class GroupState {
   void open_claim(std::uint64_t claim_id, Claim claim);
   void unclaim(Ordinal ordinal, Item& item);
   void give_back(Ordinal ordinal, Item& item);
+  bool open_again(Ordinal ordinal, OpenEvent event, std::string_view replayid, bool redriven);
   void withdraw_later(Ordinal ordinal, KeyHash key, std::uint64_t claim_id);
   void close(Items::iterator it);
   void drop_claim_if_done(std::uint64_t claim_id);

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/random.hpp"
+#include "millrace/replay.hpp"
 #include "store/memory/memory_store.hpp"
 
 namespace millrace::store::memory {
@@ -125,6 +126,7 @@ ClaimAnswer MemoryLedger::claim(const GroupName& name, const ClaimRequest& reque
   check_claim(request);
   ClaimAnswer answer;
   std::vector<SharedEvent> events;
+  std::map<std::size_t, std::string> replayids;  // few deliveries are of a replay
   for (bool look_further = true; look_further;) {
     const std::lock_guard lock(shared_.mutex);
     Group& group = shared_.group_at("claim", name);
@@ -142,6 +144,7 @@ ClaimAnswer MemoryLedger::claim(const GroupName& name, const ClaimRequest& reque
       lease_until = now + std::get<Milliseconds>(request.hold);
     }
     group.last_seen = now;
+    answer.max_dataversion = group.identity.settings.max_dataversion;
     if (group.paused) return answer;
 
     const Stream& stream = shared_.streams.at(group.identity.stream);
@@ -164,6 +167,8 @@ ClaimAnswer MemoryLedger::claim(const GroupName& name, const ClaimRequest& reque
                                    .crashes = given.crashes,
                                    .lease_until = lease_until,
                                    .event = {}});
+      const ledger::Item* item = given.fresh ? nullptr : group.state.item(given.ordinal);
+      if (item && !item->replayid.empty()) replayids.emplace(events.size(), item->replayid);
       events.push_back(std::move(stored));
     }
     apply(group, now);
@@ -172,6 +177,9 @@ ClaimAnswer MemoryLedger::claim(const GroupName& name, const ClaimRequest& reque
     look_further = events.empty() && moved && group.state.progress().cursor < stream.last();
   }
   for (std::size_t i = 0; i < events.size(); ++i) answer.deliveries[i].event = events[i]->event;
+  for (const auto& [i, replayid] : replayids) {
+    answer.deliveries[i].event.set_extension(kReplayId, replayid);
+  }
   return answer;
 }
 
@@ -221,27 +229,32 @@ std::vector<PendingEvent> MemoryLedger::pending(const GroupName& name, Position 
   const auto& items = group.state.items();
   for (auto it = items.upper_bound(from); it != items.end() && all.size() < limit; ++it) {
     const auto& [ordinal, item] = *it;
-    const SharedEvent stored = event_of(group, ordinal, item.redriven);
-    PendingEvent& event = all.emplace_back();
-    event.position = stored->position;
-    event.id = stored->event.id;
-    event.source = stored->event.source;
-    event.type = stored->event.type;
-    event.subject = stored->event.subject;
-    event.state = group.state.state_of(ordinal);
-    if (const ledger::Claim* claim = group.state.claim(item.claim)) {
-      event.consumer = claim->consumer;
-      event.lease = Lease{item.claim, stored->position};
-      event.lease_until = claim->session == 0 ? claim->lease_until : session_end()(claim->session);
-    } else if (item.due != Timestamp{}) {
-      event.next_try = item.due;
-    }
-    event.attempt = item.attempts;
-    event.failures = item.failures;
-    event.crashes = item.crashes;
-    event.last_error = item.last_error;
+    all.push_back(pending_event(group, ordinal, item));
   }
   return all;
+}
+
+PendingEvent MemoryLedger::pending_event(const Group& group, Ordinal ordinal, const ledger::Item& item) const {
+  const SharedEvent stored = event_of(group, ordinal, item.redriven);
+  PendingEvent event;
+  event.position = stored->position;
+  event.id = stored->event.id;
+  event.source = stored->event.source;
+  event.type = stored->event.type;
+  event.subject = stored->event.subject;
+  event.state = group.state.state_of(ordinal);
+  if (const ledger::Claim* claim = group.state.claim(item.claim)) {
+    event.consumer = claim->consumer;
+    event.lease = Lease{item.claim, stored->position};
+    event.lease_until = claim->session == 0 ? claim->lease_until : session_end()(claim->session);
+  } else if (item.due != Timestamp{}) {
+    event.next_try = item.due;
+  }
+  event.attempt = item.attempts;
+  event.failures = item.failures;
+  event.crashes = item.crashes;
+  event.last_error = item.last_error;
+  return event;
 }
 
 // ---- Dead letters ----
@@ -304,14 +317,6 @@ std::uint64_t MemoryLedger::purge(const GroupName& name, const DeadLetterQuery& 
   const std::lock_guard lock(shared_.mutex);
   Group& group = shared_.group_at("purge", name);
   return std::erase_if(group.dead, [&](const auto& entry) { return filter.matches(entry.first, entry.second); });
-}
-
-std::vector<ReplayStatus> MemoryLedger::replay(const GroupName& name, std::string_view, std::span<const Position>) {
-  throw Error(Errc::internal, "replay", name.str(), "not built yet");
-}
-
-Whereabouts MemoryLedger::where(const GroupName& name, Position) {
-  throw Error(Errc::internal, "where", name.str(), "not built yet");
 }
 
 }  // namespace millrace::store::memory

@@ -2,6 +2,7 @@
 
 // Handing out: what the group's state decides, with the events themselves.
 
+#include "millrace/replay.hpp"
 #include "store/sqlite/ledger.hpp"
 #include "store/sqlite/log_scan.hpp"
 #include "store/sqlite/rows.hpp"
@@ -35,6 +36,9 @@ std::optional<Event> deliverable(State& state, Group& group, LogScan& scan,
     group.state.settle_expired(given.ordinal);
     return std::nullopt;
   }
+  if (const ledger::Item* item = group.state.item(given.ordinal); item && !item->replayid.empty()) {
+    event->set_extension(kReplayId, item->replayid);
+  }
   return event;
 }
 
@@ -56,6 +60,7 @@ ClaimAnswer hand_out(State& state, const GroupName& name, const ClaimRequest& re
   }
   state.touch(group, true);
   ClaimAnswer answer;
+  answer.max_dataversion = group.identity.settings.max_dataversion;
   if (group.paused) return answer;
 
   while (true) {

@@ -100,12 +100,4 @@ std::uint64_t SqliteLedger::purge(const GroupName& name, const DeadLetterQuery& 
   });
 }
 
-std::vector<ReplayStatus> SqliteLedger::replay(const GroupName& name, std::string_view, std::span<const Position>) {
-  throw Error(Errc::internal, "replay", name.str(), "not built yet");
-}
-
-Whereabouts SqliteLedger::where(const GroupName& name, Position) {
-  throw Error(Errc::internal, "where", name.str(), "not built yet");
-}
-
 }  // namespace millrace::store::sqlite

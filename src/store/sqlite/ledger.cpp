@@ -16,10 +16,6 @@ Ordinal clamped(const StreamState& stream, Ordinal ordinal) {
   return std::clamp(ordinal, stream.trimmed_to, stream.head());
 }
 
-std::uint64_t events_between(const StreamState& stream, Ordinal after, Ordinal to) {
-  return positions_between(stream.skipped, std::max(after, stream.trimmed_to), to);
-}
-
 /// When the oldest event that is not settled was stored.
 std::optional<Timestamp> oldest_unsettled(StreamState& stream, const Group& group, std::uint64_t ahead) {
   const Ordinal open = group.state.oldest_open();
@@ -86,6 +82,10 @@ void apply(State& state, Group& group, const GroupChange& change) {
 }
 
 }  // namespace
+
+std::uint64_t events_between(const StreamState& stream, Ordinal after, Ordinal to) {
+  return positions_between(stream.skipped, std::max(after, stream.trimmed_to), to);
+}
 
 Ordinal cursor_of(State& state, const StreamState& stream, const Start& start) {
   switch (start.kind) {
@@ -291,41 +291,46 @@ std::vector<PendingEvent> SqliteLedger::pending(const GroupName& name, Position 
   const Ordinal from = ordinal_of(after, "pending");
   return writer_.call(false, [&](State& state) {
     Group& group = state.group(name, "pending");
-    StreamState& stream = state.stream(group.identity.stream, "pending");
     group.state.expire(state.now(), state.session_end());
     state.touch(group, false);
-    Statement& redriven = state.connection().prepared(
-        "SELECT id, source, type, subject FROM dead_letter WHERE group_id = ? AND position = ?");
     std::vector<PendingEvent> all;
     const auto& items = group.state.items();
     for (auto it = items.upper_bound(from); it != items.end() && all.size() < limit; ++it) {
-      const auto& [ordinal, item] = *it;
-      PendingEvent event;
-      event.position = Position(ordinal);
-      auto row = item.redriven ? redriven.query(group.id, ordinal) : stream.by_position.query(ordinal);
-      if (row.next()) {
-        event.id = row.text(0);
-        event.source = row.text(1);
-        event.type = row.text(2);
-        event.subject = row.text(3);
-      }
-      event.state = group.state.state_of(ordinal);
-      if (const ledger::Claim* claim = group.state.claim(item.claim)) {
-        event.consumer = claim->consumer;
-        event.lease = Lease{item.claim, event.position};
-        event.lease_until =
-            claim->session != 0 ? state.session_end()(claim->session) : std::optional(claim->lease_until);
-      }
-      if (event.state == PendingEvent::State::waiting)
-        event.next_try = item.due == Timestamp{} ? state.now() : item.due;
-      event.attempt = item.attempts;
-      event.failures = item.failures;
-      event.crashes = item.crashes;
-      event.last_error = item.last_error;
-      all.push_back(std::move(event));
+      all.push_back(pending_event(state, group, it->first, it->second));
     }
     return all;
   });
+}
+
+PendingEvent pending_event(State& state, Group& group, Ordinal ordinal, const ledger::Item& item) {
+  PendingEvent event;
+  event.position = Position(ordinal);
+  {
+    auto row =
+        item.redriven
+            ? state.connection()
+                  .prepared("SELECT id, source, type, subject FROM dead_letter WHERE group_id = ? AND position = ?")
+                  .query(group.id, ordinal)
+            : state.stream(group.identity.stream, "pending").by_position.query(ordinal);
+    if (row.next()) {
+      event.id = row.text(0);
+      event.source = row.text(1);
+      event.type = row.text(2);
+      event.subject = row.text(3);
+    }
+  }
+  event.state = group.state.state_of(ordinal);
+  if (const ledger::Claim* claim = group.state.claim(item.claim)) {
+    event.consumer = claim->consumer;
+    event.lease = Lease{item.claim, event.position};
+    event.lease_until = claim->session != 0 ? state.session_end()(claim->session) : std::optional(claim->lease_until);
+  }
+  if (event.state == PendingEvent::State::waiting) event.next_try = item.due == Timestamp{} ? state.now() : item.due;
+  event.attempt = item.attempts;
+  event.failures = item.failures;
+  event.crashes = item.crashes;
+  event.last_error = item.last_error;
+  return event;
 }
 
 }  // namespace millrace::store::sqlite

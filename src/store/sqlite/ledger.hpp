@@ -49,6 +49,12 @@ ClaimAnswer hand_out(State& state, const GroupName& name, const ClaimRequest& re
 /// The group as others see it.
 GroupInfo describe(State& state, Group& group);
 
+/// One open event of it as others see it.
+PendingEvent pending_event(State& state, Group& group, Ordinal ordinal, const ledger::Item& item);
+
+/// How many events of the log stand after one position and up to another.
+std::uint64_t events_between(const StreamState& stream, Ordinal after, Ordinal to);
+
 /// Where a group that starts so has its cursor.
 Ordinal cursor_of(State& state, const StreamState& stream, const Start& start);
 
