@@ -213,6 +213,25 @@ int fcntl64(int fd, int command, ...) {
   return fcntl_any(fd, command, argument);
 }
 
+// Streams of the C++ library open through these and then read and write by descriptor.
+FILE* fopen(const char* path, const char* mode) {
+  REAL(fopen);
+  const std::string full = watched_path(AT_FDCWD, path);
+  if (!full.empty() && *mode != 'r') forbid("fopen for writing");
+  if (!full.empty() && strikes(Call::open)) return nullptr;
+  FILE* const file = real_fopen(path, mode);
+  if (file) watch(fileno(file), full.empty() ? Watched{} : Watched{new_handle(), false, true});
+  return file;
+}
+FILE* fopen64(const char* path, const char* mode) {
+  return fopen(path, mode);
+}
+int fclose(FILE* file) {
+  REAL(fclose);
+  watch(fileno(file), {});
+  return real_fclose(file);
+}
+
 ssize_t write(int fd, const void* data, std::size_t size) {
   REAL(write);
   const Watched file = watched(fd);

@@ -2,7 +2,10 @@
 #include "store/sqlite/database.hpp"
 
 #include <sqlite3.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <filesystem>
 #include <utility>
 
 namespace millrace::store::sqlite {
@@ -109,6 +112,36 @@ std::string file_uri(const std::string& path) {
   return uri;
 }
 
+/// Whether it was the disk that refused the last read of the database or its log. SQLite calls that a damaged file
+/// (SQLITE_CORRUPT, once a statement met it), yet nothing is known to be wrong with the bytes.
+bool read_refused(sqlite3* handle) {
+  const auto failed = [](int error) {
+    return error == EIO || error == ENXIO || error == ERANGE;
+  };  // as os_unix.c has it
+  int error = 0;
+  if (sqlite3_file_control(handle, "main", SQLITE_FCNTL_LAST_ERRNO, &error) == SQLITE_OK && failed(error)) return true;
+  sqlite3_file* log = nullptr;
+  if (sqlite3_file_control(handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) != SQLITE_OK || !log || !log->pMethods) {
+    return false;
+  }
+  return log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &error) == SQLITE_OK && failed(error);
+}
+
+/// Whether this process may use the file: then what kept it from being opened is not a permission (too many open files,
+/// a disk that fails) and may pass.
+bool permitted(const std::string& path) {
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  return ::access(path.c_str(), R_OK | W_OK) == 0 &&
+         ::access(folder.empty() ? "." : folder.c_str(), R_OK | W_OK | X_OK) == 0;
+}
+
+/// What happened, where SQLite's own code says something else.
+int meaning_of(int code, sqlite3* handle, const std::string& path) {
+  if (code == SQLITE_CORRUPT && handle && read_refused(handle)) return SQLITE_IOERR_READ;
+  if (code == SQLITE_CANTOPEN && permitted(path)) return SQLITE_IOERR;
+  return code;
+}
+
 }  // namespace
 
 Connection::Connection(std::string path, Mode mode) : path_(std::move(path)) {
@@ -117,7 +150,15 @@ Connection::Connection(std::string path, Mode mode) : path_(std::move(path)) {
   const std::string uri = file_uri(path_);
   const int code = sqlite3_open_v2(uri.c_str(), &handle_, flags, nullptr);
   if (code != SQLITE_OK) {
-    DatabaseError error(code, "open store", path_, handle_ ? sqlite3_errmsg(handle_) : "out of memory");
+    DatabaseError error(meaning_of(code, handle_, path_), "open store", path_,
+                        handle_ ? sqlite3_errmsg(handle_) : "out of memory");
+    sqlite3_close_v2(handle_);
+    throw error;
+  }
+  // Where a file cannot be opened for writing SQLite opens it for reading, and would stay so for good.
+  if (mode == Mode::read_write && sqlite3_db_readonly(handle_, "main") == 1) {
+    const DatabaseError error(permitted(path_) ? SQLITE_IOERR : SQLITE_READONLY, "open store", path_,
+                              "it could be opened for reading only");
     sqlite3_close_v2(handle_);
     throw error;
   }
@@ -164,7 +205,7 @@ void Connection::roll_back() noexcept {
 }
 
 void Connection::fail(int code, std::string operation) const {
-  throw DatabaseError(code, std::move(operation), path_, sqlite3_errmsg(handle_));
+  throw DatabaseError(meaning_of(code, handle_, path_), std::move(operation), path_, sqlite3_errmsg(handle_));
 }
 
 }  // namespace millrace::store::sqlite

@@ -20,7 +20,7 @@ struct Mapping {
 constexpr Mapping kMappings[] = {
     CODE(SQLITE_IOERR_FSYNC, outcome_unknown),
     CODE(SQLITE_IOERR_DIR_FSYNC, outcome_unknown),
-    CODE(SQLITE_IOERR_CORRUPTFS, corrupt),
+    CODE(SQLITE_IOERR_CORRUPTFS, unavailable),  // the name says more than it knows: a read answered EIO
     CODE(SQLITE_IOERR_DATA, corrupt),
     CODE(SQLITE_IOERR_READ, unavailable),
     CODE(SQLITE_IOERR_SHORT_READ, corrupt),

@@ -28,6 +28,7 @@ TEST(SqliteErrors, MapsNativeCodes) {
       {SQLITE_CORRUPT_INDEX, "SQLITE_CORRUPT (779)", Errc::corrupt, Errc::corrupt},
       {SQLITE_NOTADB, "SQLITE_NOTADB", Errc::corrupt, Errc::corrupt},
       {SQLITE_IOERR_SHORT_READ, "SQLITE_IOERR_SHORT_READ", Errc::corrupt, Errc::outcome_unknown},
+      {SQLITE_IOERR_CORRUPTFS, "SQLITE_IOERR_CORRUPTFS", Errc::unavailable, Errc::outcome_unknown},
       {SQLITE_IOERR_WRITE, "SQLITE_IOERR_WRITE", Errc::unavailable, Errc::outcome_unknown},
       {SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC", Errc::outcome_unknown, Errc::outcome_unknown},
       {SQLITE_IOERR_LOCK, "SQLITE_IOERR (3850)", Errc::unavailable, Errc::outcome_unknown},
