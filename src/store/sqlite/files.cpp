@@ -73,9 +73,10 @@ void LockFile::become_owner() {
                     "; stop that one, or open the store as a tool beside it");
   }
   const std::string text = std::to_string(::getpid()) + "\n";
-  if (::ftruncate(fd_, 0) != 0 || ::pwrite(fd_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
-    fail(errno, path_, "cannot write the lock file");
-  }
+  if (::ftruncate(fd_, 0) != 0) fail(errno, path_, "cannot write the lock file");
+  const ssize_t written = ::pwrite(fd_, text.data(), text.size(), 0);
+  if (written == static_cast<ssize_t>(text.size())) return;
+  fail(written < 0 ? errno : ENOSPC, path_, "cannot write the lock file");  // a part of it: the disk is full
 }
 
 bool LockFile::enter() {

@@ -199,6 +199,9 @@ FileState inspect_file(const std::string& path) {
   std::array<char, 100> header{};
   std::ifstream file(path, std::ios::binary);
   file.read(header.data(), header.size());
+  if (!file.is_open() || file.bad()) {
+    throw Error(Errc::unavailable, "open store", path, "the file cannot be read; retry, and check the disk");
+  }
   if (!file || std::string_view(header.data(), 16) != std::string_view("SQLite format 3\0", 16)) {
     foreign(path, "the file is damaged, or is not a Millrace store");
   }
