@@ -42,6 +42,8 @@ std::unique_ptr<Contender> make_raw_append(const std::string& dir);
 std::unique_ptr<Contender> make_raw_preallocated(const std::string& dir);
 /// nullptr when no redis-server is installed.
 std::unique_ptr<Contender> make_redis(const std::string& dir);
+/// nullptr when no PostgreSQL server is installed.
+std::unique_ptr<Contender> make_postgres(const std::string& dir);
 std::unique_ptr<Contender> make_millrace_batches(const std::string& dir);
 std::unique_ptr<Contender> make_millrace_publishers(const std::string& dir, std::size_t publishers);
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The first numbers: Millrace beside its limits, in one run, by turns.
+// Millrace beside its limits, in one run, by turns.
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
@@ -9,13 +10,16 @@
 #include <exception>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
-#include <set>
 
 #include "bare_sqlite.hpp"
 #include "contender.hpp"
+#include "figures.hpp"
+#include "http_batches.hpp"
 #include "loop.hpp"
 #include "observers.hpp"
+#include "options.hpp"
 #include "report.hpp"
 #include "workload.hpp"
 
@@ -23,40 +27,24 @@ namespace {
 
 using namespace bench;
 
-struct Options {
-  std::uint64_t events = 2'000'000;
-  std::uint64_t loop_events = 5'000'000;
-  std::size_t rounds = 10;
-  std::size_t publishers = 1024;
-  std::set<std::string> only{"batch", "publishers", "loop", "observer"};
-  std::string dir = "build/bench";
-  bool markdown = false;
-  std::string loop_child;
-};
-
 // All contenders of one run, and the events/s each reached, per round.
 class Race {
  public:
   explicit Race(const Options& options) : options_(options) {}
-
-  // Files of earlier runs go first: a contender that starts on a full table is another contender.
-  std::string own_dir(const std::string& name) {
-    const std::string dir = options_.dir + "/data/" + name;
-    std::filesystem::remove_all(dir);
-    std::filesystem::create_directories(dir);
-    return dir;
-  }
 
   bool enter(const std::string& key, std::unique_ptr<Contender> contender) {
     if (!contender) return false;
     entrants_.push_back({key, std::move(contender)});
     return true;
   }
-  void enter_loop() { loop_ = std::make_unique<LoopProcess>(own_dir("loop"), options_.loop_events); }
+  // By turns with the others, each with its own number of events.
+  void enter_http() { http_ = std::make_unique<HttpBatches>(options_.program, options_.own_dir("http")); }
+  void enter_loop() { loop_ = std::make_unique<LoopProcess>(options_.own_dir("loop"), options_.loop_events); }
 
   void run() {
     if (entrants_.empty() && !loop_) return;
     Workload workload;
+    Workload over_http;
     for (std::size_t round = 0; round < options_.rounds; ++round) {
       if (!entrants_.empty()) {
         const auto events = workload.take(share(options_.events, round));
@@ -66,6 +54,10 @@ class Race {
           rates_[entrant.key].push_back(static_cast<double>(events.size()) / entrant.contender->round(events));
         }
       }
+      if (http_) {
+        const auto events = over_http.take(share(options_.http_events, round));
+        rates_["http"].push_back(static_cast<double>(events.size()) / http_->round(events));
+      }
       if (loop_) {
         const auto events = share(options_.loop_events, round);
         rates_["loop"].push_back(static_cast<double>(events) / loop_->round(events));
@@ -73,20 +65,23 @@ class Race {
       fmt::print(stderr, "round {} of {} done\n", round + 1, options_.rounds);
     }
     for (auto& entrant : entrants_) entrant.contender->verify(workload.taken());
+    if (http_) http_->verify(over_http.taken());
     if (loop_) memory_ = loop_->finish();
   }
+  [[nodiscard]] const HttpBatches* http() const { return http_.get(); }
 
   [[nodiscard]] const std::vector<double>& rates(const std::string& key) const { return rates_.at(key); }
   [[nodiscard]] bool ran(const std::string& key) const { return rates_.contains(key); }
   [[nodiscard]] const std::vector<MemorySample>& memory() const { return memory_; }
   [[nodiscard]] std::vector<Latency> latencies() const {
     std::vector<Latency> all;
-    for (const auto& entrant : entrants_) {
-      const auto seconds = entrant.contender->latencies();
-      if (seconds.empty()) continue;
-      all.push_back({entrant.contender->name(), 1e3 * quantile(seconds, 0.5), 1e3 * quantile(seconds, 0.99),
-                     1e3 * quantile(seconds, 0.999), 1e3 * *std::max_element(seconds.begin(), seconds.end())});
-    }
+    const auto add = [&](const Contender& contender) {
+      std::vector<double> ms = contender.latencies();
+      for (double& value : ms) value *= 1e3;
+      if (!ms.empty()) all.push_back(latency_of(contender.name(), ms));
+    };
+    for (const auto& entrant : entrants_) add(*entrant.contender);
+    if (http_) add(*http_);
     return all;
   }
 
@@ -102,6 +97,7 @@ class Race {
   };
   const Options& options_;
   std::vector<Entrant> entrants_;
+  std::unique_ptr<HttpBatches> http_;
   std::unique_ptr<LoopProcess> loop_;
   std::map<std::string, std::vector<double>> rates_;
   std::vector<MemorySample> memory_;
@@ -109,16 +105,20 @@ class Race {
 
 void enter_all(Race& race, const Options& options, Report& report) {
   const auto wants = [&](const char* figure) { return options.only.contains(figure); };
-  if (wants("batch") || wants("publishers")) race.enter("bare", std::make_unique<BareSqlite>(race.own_dir("bare")));
+  if (wants("batch") || wants("publishers")) race.enter("bare", std::make_unique<BareSqlite>(options.own_dir("bare")));
   if (wants("batch")) {
-    race.enter("append", make_raw_append(race.own_dir("raw-append")));
-    race.enter("preallocated", make_raw_preallocated(race.own_dir("raw-preallocated")));
-    if (!race.enter("redis", make_redis(race.own_dir("redis"))))
+    race.enter("append", make_raw_append(options.own_dir("raw-append")));
+    race.enter("preallocated", make_raw_preallocated(options.own_dir("raw-preallocated")));
+    if (!race.enter("redis", make_redis(options.own_dir("redis"))))
       report.not_measured.push_back("Redis: redis-server is not installed");
+    if (!race.enter("postgres", make_postgres(options.own_dir("postgres"))))
+      report.not_measured.push_back("PostgreSQL: its server is not installed");
   }
-  if (wants("batch") || wants("loop")) race.enter("batches", make_millrace_batches(race.own_dir("millrace-batches")));
+  if (wants("batch") || wants("loop") || wants("http"))
+    race.enter("batches", make_millrace_batches(options.own_dir("millrace-batches")));
   if (wants("publishers"))
-    race.enter("publishers", make_millrace_publishers(race.own_dir("millrace-publishers"), options.publishers));
+    race.enter("publishers", make_millrace_publishers(options.own_dir("millrace-publishers"), options.publishers));
+  if (wants("http")) race.enter_http();
   if (wants("loop")) race.enter_loop();
 }
 
@@ -130,19 +130,22 @@ void compare(const Race& race, const Options& options, Report& report) {
           {std::move(name), std::move(limit_name), "events/s", race.rates(ours), race.rates(limit), at_least, {}});
   };
   if (options.only.contains("batch")) {
-    beside("durable append, batches of 1000", "batches", "bare SQLite", "bare", 0.7);
+    beside("durable append, batches of 1000", "batches", "bare SQLite", "bare", 0.8);
     beside("durable append, batches of 1000", "batches", "Redis, appendfsync always", "redis", 1.5);
+    beside("durable append, batches of 1000", "batches", "PostgreSQL, the same index", "postgres", 1.2);
     beside("durable append, batches of 1000", "batches", "raw write, append", "append", {});
     beside("durable append, batches of 1000", "batches", "raw write, preallocated", "preallocated", {});
   }
   beside(fmt::format("{} single-event publishers", options.publishers), "publishers", "bare SQLite, batches of 1000",
-         "bare", 0.6);
-  beside("publish, group, acknowledged", "loop", "Millrace, batches of 1000", "batches", 0.4);
+         "bare", 0.7);
+  beside("publish, group, acknowledged", "loop", "Millrace, batches of 1000", "batches", 0.5);
+  beside("HTTP, batches of 100", "http", "Millrace, batches of 1000", "batches", 0.4);
+  if (race.http()) report.notes.push_back(race.http()->cpu());
   if (!race.memory().empty()) {
     std::uint64_t peak = 0;
     for (const auto& sample : race.memory()) peak = std::max(peak, sample.rss_bytes);
     report.bounds.push_back({fmt::format("memory over {} events", options.loop_events),
-                             second_half_growth(race.memory()), 0.01,
+                             100 * second_half_growth(race.memory()), 1, "%",
                              fmt::format("growth in the second half; at most {} MiB", peak >> 20)});
   }
   report.latencies = race.latencies();
@@ -159,15 +162,11 @@ void observe(const Options& options, Report& report) {
   report.figures.push_back(std::move(figure));
 }
 
-int run(const Options& options) {
-  std::filesystem::create_directories(options.dir);
-  Report report;
-  report.conditions = describe_machine(options.dir);
+void measure_figures(const Options& options, Report& report) {
   report.conditions.push_back(
-      fmt::format("{} events per figure ({} for publish, group, acknowledged), 256 bytes of data each, UUIDv7 ids; {} "
-                  "rounds by turns; "
-                  "medians",
-                  options.events, options.loop_events, options.rounds));
+      fmt::format("{} events per figure ({} for publish, group, acknowledged; {} over HTTP; {} by one publisher), 256 "
+                  "bytes of data each, UUIDv7 ids; {} rounds by turns; medians",
+                  options.events, options.loop_events, options.http_events, options.single_events, options.rounds));
   if (options.only.contains("observer")) observe(options, report);
   {
     Race race(options);
@@ -175,9 +174,19 @@ int run(const Options& options) {
     race.run();
     compare(race, options, report);
   }
+  if (options.only.contains("single")) measure_one_publisher(options, report);
+  if (options.only.contains("latency")) measure_reaction(options, report);
+  if (options.only.contains("start")) measure_start(options, report);
+}
+
+int run(const Options& options) {
+  std::filesystem::create_directories(options.dir);
+  Report report;
+  report.conditions = describe_machine(options.dir);
+  options.growth ? measure_growth(options, report) : measure_figures(options, report);
   std::filesystem::remove_all(options.dir + "/data");
 
-  const std::string path = options.dir + "/results.json";
+  const std::string path = options.dir + (options.growth ? "/growth.json" : "/results.json");
   std::ofstream out(path);
   out << report.json() << '\n';
   out.close();
@@ -187,35 +196,67 @@ int run(const Options& options) {
   return 0;
 }
 
+// The program built beside this one.
+std::string program_beside() {
+  return (std::filesystem::read_symlink("/proc/self/exe").parent_path() / "millrace").string();
+}
+
+// What is wrong with the options; empty when nothing is.
+std::string fault_of(const Options& options) {
+  if (options.rounds > std::min({options.events, options.loop_events, options.http_events}))
+    return fmt::format("--rounds {}: there must be an event for each round", options.rounds);
+  if (options.growth &&
+      (options.sizes.empty() || options.sizes.front() == 0 ||
+       std::adjacent_find(options.sizes.begin(), options.sizes.end(), std::greater_equal<>()) != options.sizes.end()))
+    return "--sizes: each must be more than the one before";
+  const bool needs_program = !options.growth && (options.only.contains("http") || options.only.contains("start"));
+  if (needs_program && !std::filesystem::exists(options.program))
+    return fmt::format("--program {}: it is not there; build target millrace_program, or leave out http and start",
+                       options.program);
+  return {};
+}
+
 }  // namespace
+
+std::string bench::Options::own_dir(const std::string& name) const {
+  const std::string own = dir + "/data/" + name;
+  std::filesystem::remove_all(own);
+  std::filesystem::create_directories(own);
+  return own;
+}
 
 int main(int argc, char** argv) {
   Options options;
+  options.program = program_beside();
   std::vector<std::string> only(options.only.begin(), options.only.end());
   CLI::App app(
-      "Millrace's first numbers, each beside its limits. A missed target is printed as missed; the exit code says only "
+      "Millrace's numbers, each beside its limits. A missed target is printed as missed; the exit code says only "
       "whether "
       "everything ran and every event was found again.");
-  app.add_option("--events", options.events, "events per figure")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--loop-events", options.loop_events, "events of publish, group, acknowledged")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--rounds", options.rounds, "rounds the events are divided into")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--publishers", options.publishers, "single-event publishers")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--only", only, "figures: batch, publishers, loop, observer")
+  const auto count = [&](const char* flag, auto& value, const char* what) {
+    app.add_option(flag, value, what)->capture_default_str()->check(CLI::PositiveNumber);
+  };
+  count("--events", options.events, "events per figure");
+  count("--loop-events", options.loop_events, "events of publish, group, acknowledged");
+  count("--single-events", options.single_events, "events of one publisher alone");
+  count("--http-events", options.http_events, "events over HTTP");
+  count("--start-events", options.start_events, "events in the store that a daemon starts with");
+  count("--latency-seconds", options.latency_seconds, "how long 10,000 events/s are published");
+  count("--rounds", options.rounds, "rounds the events are divided into");
+  count("--publishers", options.publishers, "single-event publishers");
+  app.add_option("--only", only, fmt::format("figures: {}", fmt::join(options.only, ", ")))
       ->delimiter(',')
       ->check(CLI::IsMember(options.only));
+  app.add_flag("--growth", options.growth, "instead: what operations cost as one table grows (growth.json)");
+  app.add_option("--sizes", options.sizes, "sizes of the table with --growth")->delimiter(',')->capture_default_str();
   app.add_option("--dir", options.dir, "where data and results.json go; should be a real disk")->capture_default_str();
+  app.add_option("--program", options.program, "the millrace that serves")->capture_default_str();
   app.add_flag("--markdown", options.markdown, "print the section for docs/performance.md");
   app.add_option("--loop-child", options.loop_child)->group("");
   CLI11_PARSE(app, argc, argv);
   options.only = {only.begin(), only.end()};
-  if (options.rounds > std::min(options.events, options.loop_events)) {
-    fmt::print(stderr, "millrace_bench: --rounds {}: there must be an event for each round\n", options.rounds);
+  if (const std::string fault = fault_of(options); !fault.empty()) {
+    fmt::print(stderr, "millrace_bench: {}\n", fault);
     return 2;
   }
 

@@ -32,18 +32,7 @@ class MillraceLog : public Contender {
  public:
   explicit MillraceLog(const std::string& dir) : store_(millrace::open_store("sqlite:" + dir + "/millrace.db")) {}
 
-  void verify(std::uint64_t count) override {
-    Roll roll(count);
-    millrace::ReadQuery query;
-    query.limit = 1000;
-    for (;;) {
-      const auto page = store_->log().read(millrace::kDefaultStream, query);
-      for (const auto& stored : page.events) roll.mark(stored.event.id);
-      query.after = page.next;
-      if (page.at_end) break;
-    }
-    roll.check(name());
-  }
+  void verify(std::uint64_t count) override { verify_log(*store_, count, name()); }
   std::vector<double> latencies() const override { return latencies_; }
 
  protected:

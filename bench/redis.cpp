@@ -4,17 +4,12 @@
 // remember a duplicate's first position, which Millrace answers.
 
 #include <hiredis/hiredis.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <filesystem>
 #include <stdexcept>
 #include <thread>
 
+#include "child.hpp"
 #include "contender.hpp"
 #include "workload.hpp"
 
@@ -38,53 +33,21 @@ struct FreeReply {
 };
 using Reply = std::unique_ptr<redisReply, FreeReply>;
 
-std::string find_server() {
-  const char* const path = std::getenv("PATH");
-  std::string rest = path ? path : "";
-  rest += ":/usr/bin";
-  for (std::size_t from = 0; from <= rest.size();) {
-    const auto to = std::min(rest.find(':', from), rest.size());
-    const std::string candidate = rest.substr(from, to - from) + "/redis-server";
-    if (::access(candidate.c_str(), X_OK) == 0) return candidate;
-    from = to + 1;
-  }
-  return {};
-}
-
-// A server of our own: own directory, own socket, no port; it ends with us whatever happens.
+// A server of our own: own directory, own socket, no port.
 class Server {
  public:
-  Server(const std::string& program, const std::string& dir) {
-    char temp[] = "/tmp/millrace-bench-XXXXXX";  // a socket's path must be short
-    if (!::mkdtemp(temp)) throw std::runtime_error("redis: no temporary directory");
-    socket_dir_ = temp;
-    const std::string socket = socket_dir_ + "/redis.sock";
-    const pid_t parent = ::getpid();
-    pid_ = ::fork();
-    if (pid_ < 0) throw std::runtime_error("redis: fork failed");
-    if (pid_ == 0) {
-      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      if (::getppid() != parent) ::_exit(127);
-      ::execl(program.c_str(), program.c_str(), "--port", "0", "--unixsocket", socket.c_str(), "--dir", dir.c_str(),
-              "--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0", "--save", "",
-              "--logfile", "redis.log", nullptr);
-      ::_exit(127);
-    }
-    for (int tries = 0; tries < 500; ++tries) {
-      connection_.reset(redisConnectUnix(socket.c_str()));
+  Server(const std::string& program, const std::string& dir)
+      : process_(
+            {program, "--port", "0", "--unixsocket", socket(), "--dir", dir, "--appendonly", "yes", "--appendfsync",
+             "always", "--auto-aof-rewrite-percentage", "0", "--save", "", "--logfile", "redis.log"},
+            {}) {
+    for (int tries = 0; tries < 500 && process_.running(); ++tries) {
+      connection_.reset(redisConnectUnix(socket().c_str()));
       if (connection_ && connection_->err == 0) return;
-      if (::waitpid(pid_, nullptr, WNOHANG) == pid_) {
-        pid_ = -1;
-        break;
-      }
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
-    stop();
     throw std::runtime_error("redis: the server did not start; see " + dir + "/redis.log");
   }
-  ~Server() { stop(); }
-  Server(const Server&) = delete;
-  Server& operator=(const Server&) = delete;
 
   Reply call(const std::vector<std::string_view>& words) {
     std::vector<const char*> texts;
@@ -101,20 +64,12 @@ class Server {
   }
 
  private:
-  void stop() {
-    connection_.reset();
-    if (pid_ > 0) {
-      ::kill(pid_, SIGKILL);  // what it holds was verified; an orderly end would only write it once more
-      ::waitpid(pid_, nullptr, 0);
-    }
-    std::error_code ignored;  // a directory left in /tmp harms nobody
-    std::filesystem::remove_all(socket_dir_, ignored);
-  }
+  [[nodiscard]] std::string socket() const { return socket_dir_.path() + "/redis.sock"; }
   struct Disconnect {
     void operator()(redisContext* context) const { redisFree(context); }
   };
-  std::string socket_dir_;
-  pid_t pid_ = -1;
+  TemporaryDir socket_dir_;
+  Child process_;  // killed at the end: what it holds was verified, an orderly end would only write it once more
   std::unique_ptr<redisContext, Disconnect> connection_;
 };
 
@@ -166,7 +121,7 @@ class Redis : public Contender {
 }  // namespace
 
 std::unique_ptr<Contender> make_redis(const std::string& dir) {
-  const std::string program = find_server();
+  const std::string program = find_program("redis-server");
   if (program.empty()) return nullptr;
   return std::make_unique<Redis>(program, dir);
 }

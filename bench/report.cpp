@@ -31,8 +31,8 @@ std::vector<Row> figure_rows(const Report& report) {
                     f.verdict()});
   }
   for (const auto& b : report.bounds)
-    rows.push_back({b.name, fmt::format("{:.2f} %", 100 * b.value), b.detail, "", "",
-                    fmt::format("< {:.0f} %", 100 * b.below), b.verdict()});
+    rows.push_back({b.name, fmt::format("{} {}", number(b.value), b.unit), b.detail, "", "",
+                    fmt::format("≤ {} {}", number(b.at_most), b.unit), b.verdict()});
   return rows;
 }
 
@@ -41,6 +41,30 @@ std::vector<Row> latency_rows(const Report& report) {
   for (const auto& l : report.latencies)
     rows.push_back({l.name, number(l.p50_ms), number(l.p99_ms), number(l.p999_ms), number(l.max_ms)});
   return rows;
+}
+
+std::vector<Row> growth_rows(const Report& report) {
+  Row head{"cost as it grows", "ids", ""};
+  for (const auto size : report.sizes) head.push_back(fmt::format("{} events", size));
+  head.insert(head.end(), {"last / one before", "target", "verdict"});
+  std::vector<Row> rows{std::move(head)};
+  for (const auto& g : report.growth) {
+    Row row{g.operation, g.ids, g.unit};
+    for (const double value : g.values) row.push_back(number(value));
+    row.insert(row.end(),
+               {fmt::format("{:.2f}", g.ratio()), g.at_most ? fmt::format("≤ {:.1f}", *g.at_most) : "", g.verdict()});
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+// Every table that has something in it.
+std::vector<std::vector<Row>> tables(const Report& report) {
+  std::vector<std::vector<Row>> all;
+  if (!report.figures.empty() || !report.bounds.empty()) all.push_back(figure_rows(report));
+  if (!report.latencies.empty()) all.push_back(latency_rows(report));
+  if (!report.growth.empty()) all.push_back(growth_rows(report));
+  return all;
 }
 
 // Characters, not bytes: the dash in a range has three.
@@ -115,11 +139,25 @@ std::string Figure::verdict() const {
   return "";
 }
 
+double Growth::ratio() const {
+  return values.size() < 2 ? 1 : values.back() / values[values.size() - 2];
+}
+
+std::string Growth::verdict() const {
+  if (!at_most) return "";
+  return ratio() <= *at_most ? "met" : "missed";
+}
+
+Latency latency_of(std::string name, const std::vector<double>& ms) {
+  return {std::move(name), quantile(ms, 0.5), quantile(ms, 0.99), quantile(ms, 0.999),
+          *std::max_element(ms.begin(), ms.end())};
+}
+
 std::string Report::table() const {
   std::string out;
   for (const auto& condition : conditions) out += condition + '\n';
-  out += '\n' + aligned(figure_rows(*this));
-  if (!latencies.empty()) out += '\n' + aligned(latency_rows(*this));
+  for (const auto& rows : tables(*this)) out += '\n' + aligned(rows);
+  for (const auto& note : notes) out += '\n' + note + '\n';
   for (const auto& what : not_measured) out += "\nnot measured: " + what + '\n';
   return out;
 }
@@ -128,8 +166,8 @@ std::string Report::markdown() const {
   std::string out;
   for (const auto& condition : conditions) out += "- " + condition + '\n';
   for (const auto& what : not_measured) out += "- not measured: " + what + '\n';
-  out += '\n' + piped(figure_rows(*this));
-  if (!latencies.empty()) out += '\n' + piped(latency_rows(*this));
+  for (const auto& rows : tables(*this)) out += '\n' + piped(rows);
+  for (const auto& note : notes) out += '\n' + note + '\n';
   return out;
 }
 
@@ -152,14 +190,30 @@ std::string Report::json() const {
   root["figures"] = std::move(list);
   boost::json::array bound_list;
   for (const auto& b : bounds)
-    bound_list.push_back(boost::json::object{
-        {"figure", b.name}, {"value", b.value}, {"below", b.below}, {"detail", b.detail}, {"verdict", b.verdict()}});
+    bound_list.push_back(boost::json::object{{"figure", b.name},
+                                             {"value", b.value},
+                                             {"at_most", b.at_most},
+                                             {"unit", b.unit},
+                                             {"detail", b.detail},
+                                             {"verdict", b.verdict()}});
   root["bounds"] = std::move(bound_list);
   boost::json::array latency_list;
   for (const auto& l : latencies)
     latency_list.push_back(boost::json::object{
         {"name", l.name}, {"p50_ms", l.p50_ms}, {"p99_ms", l.p99_ms}, {"p999_ms", l.p999_ms}, {"max_ms", l.max_ms}});
   root["latencies"] = std::move(latency_list);
+  boost::json::array growth_list;
+  for (const auto& g : growth) {
+    growth_list.push_back(boost::json::object{{"operation", g.operation},
+                                              {"ids", g.ids},
+                                              {"unit", g.unit},
+                                              {"sizes", boost::json::value_from(sizes)},
+                                              {"values", boost::json::value_from(g.values)},
+                                              {"ratio", g.ratio()},
+                                              {"verdict", g.verdict()}});
+  }
+  root["growth"] = std::move(growth_list);
+  root["notes"] = boost::json::value_from(notes);
   return boost::json::serialize(root);
 }
 

@@ -4,6 +4,7 @@
 /// \file
 /// Figures beside their limits, for people and for programs.
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -32,25 +33,43 @@ struct Figure {
   [[nodiscard]] std::string verdict() const;  ///< "met", "missed" or "" without a target
 };
 
-/// A single number with a bound: the memory's growth.
+/// A single number with a bound: the memory's growth, a start's seconds.
 struct Bound {
   std::string name;
   double value;
-  double below;
+  double at_most;
+  std::string unit;
   std::string detail;
-  [[nodiscard]] std::string verdict() const { return value < below ? "met" : "missed"; }
+  [[nodiscard]] std::string verdict() const { return value <= at_most ? "met" : "missed"; }
+};
+
+/// What one operation costs at each size of Report::sizes.
+struct Growth {
+  std::string operation;
+  std::string ids;                ///< "UUIDv7"
+  std::string unit;               ///< "µs per event"
+  std::optional<double> at_most;  ///< target for the last size beside the one before
+  std::vector<double> values;
+
+  [[nodiscard]] double ratio() const;
+  [[nodiscard]] std::string verdict() const;
 };
 
 struct Latency {
   std::string name;
   double p50_ms, p99_ms, p999_ms, max_ms;
 };
+/// \param ms not empty.
+Latency latency_of(std::string name, const std::vector<double>& ms);
 
 struct Report {
   std::vector<std::string> conditions;  ///< "2 cores, …", "events 2000000, rounds 10"
   std::vector<Figure> figures;
   std::vector<Bound> bounds;
   std::vector<Latency> latencies;
+  std::vector<std::uint64_t> sizes;
+  std::vector<Growth> growth;
+  std::vector<std::string> notes;
   std::vector<std::string> not_measured;
 
   [[nodiscard]] std::string table() const;

@@ -35,9 +35,16 @@ std::string uuid_v7(std::uint64_t ms, std::uint64_t within, std::uint64_t random
   return text;
 }
 
+// RFC 9562 §5.4, with the number in the place of the last random bits: an index sorts by the first ones.
+std::string uuid_v4(std::uint64_t random, std::uint64_t number) {
+  std::string text = uuid_v7(random >> 16, random, random >> 3, number);
+  text[14] = '4';
+  return text;
+}
+
 }  // namespace
 
-Workload::Workload(std::size_t sources) : random_(0x9E3779B97F4A7C15ULL) {
+Workload::Workload(std::size_t sources, Ids ids) : ids_(ids), random_(0x9E3779B97F4A7C15ULL) {
   using namespace std::chrono;
   first_ms_ = static_cast<std::uint64_t>(duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count());
   for (std::size_t i = 0; i < sources; ++i) sources_.push_back("/bench/source-" + std::to_string(i));
@@ -49,7 +56,8 @@ millrace::Event Workload::next() {
   const std::uint64_t n = number_++;
   const std::uint64_t r = xorshift(random_);
   millrace::Event event;
-  event.id = uuid_v7(first_ms_ + n / kEventsPerMillisecond, n % kEventsPerMillisecond, r, n);
+  event.id = ids_ == Ids::random ? uuid_v4(r, n)
+                                 : uuid_v7(first_ms_ + n / kEventsPerMillisecond, n % kEventsPerMillisecond, r, n);
   event.source = sources_[n % sources_.size()];
   event.type = "bench.event";
   event.subject = "key-" + std::to_string(r % kKeys);

@@ -11,20 +11,26 @@
 #include <vector>
 
 #include "millrace/event.hpp"
+#include "millrace/store.hpp"
 
 namespace bench {
 
-/// Makes events with 256 bytes of data and UUIDv7 ids that grow. The last 48 bits of an id are its number, so that a
-/// reader can tell which events it has seen. Not thread-safe.
+/// Makes events with 256 bytes of data. The last 48 bits of an id are its number, so that a reader can tell which
+/// events it has seen. Not thread-safe.
 class Workload {
  public:
+  enum class Ids {
+    growing,  ///< UUIDv7
+    random,   ///< UUIDv4, but for the number
+  };
   /// \param sources events are spread over so many sources, in turn.
-  explicit Workload(std::size_t sources = 1);
+  explicit Workload(std::size_t sources = 1, Ids ids = Ids::growing);
   std::vector<millrace::Event> take(std::size_t count);
   millrace::Event next();
   [[nodiscard]] std::uint64_t taken() const { return number_; }
 
  private:
+  Ids ids_;
   std::uint64_t number_ = 0;
   std::uint64_t first_ms_;
   std::uint64_t random_;
@@ -44,6 +50,10 @@ class Roll {
   std::vector<bool> seen_;
   std::uint64_t marked_ = 0;
 };
+
+/// Reads a whole stream back and checks it. \throws std::runtime_error unless it holds exactly the first `count`
+/// events.
+void verify_log(millrace::Store& store, std::uint64_t count, std::string_view who);
 
 /// What the raw file contenders write for an event: its attributes and data, length-prefixed.
 void flatten(const millrace::Event& event, std::string& out);
