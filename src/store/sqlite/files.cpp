@@ -9,21 +9,24 @@
 #include <cerrno>
 #include <filesystem>
 #include <system_error>
+#include <utility>
+#include <vector>
 
+#include "base/uuid.hpp"
 #include "millrace/error.hpp"
 
 namespace millrace::store::sqlite {
 namespace {
 
-[[noreturn]] void fail(int error, const std::string& path, const std::string& what) {
+[[noreturn]] void fail(int error, const std::string& path, const std::string& what,
+                       const std::string& operation = "open store") {
   const bool denied = error == EACCES || error == EPERM;
   const Errc code = error == EROFS                       ? Errc::read_only
                     : denied                             ? Errc::permission_denied
                     : error == ENOSPC || error == EDQUOT ? Errc::store_full
                     : error == ENOENT                    ? Errc::not_found
                                                          : Errc::unavailable;
-  throw Error(code, "open store", path,
-              what + (denied ? "; check the permissions of the directory, or name another store" : ""),
+  throw Error(code, operation, path, what + (denied ? "; check the permissions, or name another place" : ""),
               std::generic_category().message(error));
 }
 
@@ -105,6 +108,60 @@ LockFile::Turn::~Turn() {
   } catch (const Error&) {
     // Unlocking an open file description cannot fail; were it to, the lock ends with the process.
   }
+}
+
+Draft::Draft(std::string operation, std::string path, std::string_view word)
+    : operation_(std::move(operation)),
+      path_(std::move(path)),
+      draft_(path_ + "." + std::string(word) + "-" + new_uuid_v7()),
+      fd_(::open(draft_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)) {
+  if (fd_ < 0) fail(errno, path_, "cannot create the file; check the directory and its free space", operation_);
+}
+
+Draft::~Draft() {
+  ::close(fd_);
+  for (const char* suffix : {"", "-journal", "-wal", "-shm"}) ::unlink((draft_ + suffix).c_str());
+}
+
+void Draft::copy_from(const std::string& other) {
+  const int from = ::open(other.c_str(), O_RDONLY | O_CLOEXEC);
+  if (from < 0) fail(errno, other, "cannot read the file", operation_);
+  std::vector<char> buffer(1 << 20);
+  ssize_t size = 0;
+  int error = 0;
+  while (error == 0 && (size = ::read(from, buffer.data(), buffer.size())) != 0) {
+    if (size < 0) {
+      error = errno == EINTR ? 0 : errno;
+      continue;
+    }
+    for (ssize_t done = 0; error == 0 && done < size;) {
+      const ssize_t written = ::write(fd_, buffer.data() + done, static_cast<std::size_t>(size - done));
+      if (written > 0) done += written;
+      if (written < 0 && errno != EINTR) error = errno;
+    }
+  }
+  ::close(from);
+  if (error != 0) fail(error, path_, "cannot copy " + other, operation_);
+}
+
+void Draft::sync() {
+  if (::fdatasync(fd_) != 0) fail(errno, path_, "cannot sync the file; check the disk", operation_);
+}
+
+bool Draft::publish() {
+  if (::fsync(fd_) != 0) fail(errno, path_, "cannot sync the file; check the disk", operation_);
+  if (::link(draft_.c_str(), path_.c_str()) != 0) {
+    if (errno == EEXIST) return false;
+    fail(errno, path_, "cannot give the new file its name", operation_);
+  }
+  ::unlink(draft_.c_str());
+  const std::string folder = std::filesystem::path(path_).parent_path().string();
+  const int directory = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int failed = directory < 0 ? -1 : ::fsync(directory);
+  const int error = errno;
+  if (directory >= 0) ::close(directory);
+  if (failed != 0) fail(error, path_, "cannot sync the directory of the new file", operation_);
+  return true;
 }
 
 DiskSpace disk_space(const std::string& path) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace millrace::store::sqlite {
 
@@ -49,6 +50,29 @@ class LockFile {
   bool lock(Byte byte, short type, bool wait);
 
   std::string path_;
+  int fd_ = -1;
+};
+
+/// A file on its way: `<path>.<word>-<uuid>` until it is complete and has its name. Whatever happens, a file that has
+/// the name is whole; unless the process is killed, nothing else is left.
+class Draft {
+ public:
+  /// \throws Error{read_only | permission_denied | store_full | not_found | unavailable}
+  Draft(std::string operation, std::string path, std::string_view word);
+  ~Draft();
+  Draft(const Draft&) = delete;
+  Draft& operator=(const Draft&) = delete;
+
+  [[nodiscard]] const std::string& path() const { return draft_; }
+  void copy_from(const std::string& other);
+  void sync();  ///< \throws Error{unavailable | store_full}
+  /// Syncs it, gives it its name and syncs the directory. False when the name is taken: that file stays.
+  bool publish();
+
+ private:
+  std::string operation_;
+  std::string path_;
+  std::string draft_;
   int fd_ = -1;
 };
 

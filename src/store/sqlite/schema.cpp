@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/sqlite/schema.hpp"
 
-#include <fcntl.h>
 #include <sqlite3.h>
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <system_error>
 
-#include "base/uuid.hpp"
+#include "store/sqlite/files.hpp"
 #include "store/sqlite/rows.hpp"
 
 namespace millrace::store::sqlite {
@@ -72,7 +70,10 @@ CREATE TABLE consumer_group (
   rejected INTEGER NOT NULL DEFAULT 0,
   expired INTEGER NOT NULL DEFAULT 0,
   skipped INTEGER NOT NULL DEFAULT 0,
-  pass INTEGER NOT NULL DEFAULT 0
+  pass INTEGER NOT NULL DEFAULT 0,
+  dead INTEGER NOT NULL DEFAULT 0,
+  types_changed INTEGER NOT NULL DEFAULT 0,
+  unrecorded_to INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE claim (
   id INTEGER PRIMARY KEY,
@@ -86,7 +87,8 @@ CREATE TABLE claim (
   open TEXT NOT NULL,
   fresh_first INTEGER NOT NULL DEFAULT 0,
   fresh_last INTEGER NOT NULL DEFAULT 0,
-  again TEXT NOT NULL DEFAULT ''
+  again TEXT NOT NULL DEFAULT '',
+  apart TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE history (
   group_id INTEGER NOT NULL,
@@ -95,6 +97,7 @@ CREATE TABLE history (
   first INTEGER NOT NULL,
   claim INTEGER NOT NULL,
   last INTEGER NOT NULL,
+  apart TEXT NOT NULL,
   consumer TEXT NOT NULL,
   claimed_at INTEGER NOT NULL,
   settled_at INTEGER NOT NULL,
@@ -169,6 +172,14 @@ CREATE VIEW dead_letters AS
 
 }  // namespace
 
+void refuse_newer(std::int64_t version, const std::string& path) {
+  if (version <= kFormatVersion) return;
+  throw Error(Errc::unsupported_version, "open store", path,
+              "the file has format version " + std::to_string(version) +
+                  ", written by a newer Millrace; this one knows up to " + std::to_string(kFormatVersion) +
+                  ": upgrade Millrace");
+}
+
 std::string event_table(std::int64_t stream_id) {
   return "events_" + std::to_string(stream_id);
 }
@@ -184,13 +195,19 @@ FileState inspect_file(const std::string& path) {
     throw Error(Errc::permission_denied, "open store", path,
                 "cannot look at the file; check its directory's permissions", error.message());
   }
-  if (!std::filesystem::is_regular_file(status)) {
+  inspect_header(path, Kind::store);
+  return FileState::usable;
+}
+
+void inspect_header(const std::string& path, Kind wanted) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) {
     throw Error(Errc::invalid_argument, "open store", path, "this is not a regular file; name a file for the store");
   }
   if (::access(path.c_str(), R_OK) != 0) {
     throw Error(Errc::permission_denied, "open store", path, "the file cannot be read; check its permissions");
   }
-  if (::access(path.c_str(), W_OK) != 0) {
+  if (wanted == Kind::store && ::access(path.c_str(), W_OK) != 0) {
     throw Error(Errc::read_only, "open store", path, "the file cannot be written; check its permissions and the mount");
   }
   if (std::filesystem::file_size(path, error) == 0) foreign(path, "the file is empty, so it is not a Millrace store");
@@ -210,15 +227,15 @@ FileState inspect_file(const std::string& path) {
     for (std::size_t i = at; i < at + 4; ++i) value = value << 8U | static_cast<unsigned char>(header.at(i));
     return static_cast<std::int64_t>(value);
   };
-  const std::int64_t version = number(60);
-  if (number(68) != kApplicationId) foreign(path, "the file is a SQLite database, but not a Millrace store");
-  if (version > kFormatVersion) {
-    throw Error(Errc::unsupported_version, "open store", path,
-                "the file has format version " + std::to_string(version) +
-                    ", written by a newer Millrace; this one knows up to " + std::to_string(kFormatVersion) +
-                    ": upgrade Millrace");
+  const std::int64_t application = number(68);
+  if (wanted == Kind::store && application == kBackupId) {
+    throw Error(Errc::invalid_argument, "open store", path,
+                "this is a backup; make a store of it with `millrace restore " + path + " --store URL`");
   }
-  return FileState::usable;
+  if (application != kApplicationId && application != kBackupId) {
+    foreign(path, "the file is a SQLite database, but not a Millrace store");
+  }
+  refuse_newer(number(60), path);
 }
 
 void create_stream_tables(Connection& connection, const StreamName& name, Timestamp now) {
@@ -254,51 +271,18 @@ void create_stream_tables(Connection& connection, const StreamName& name, Timest
 }
 
 void create_file(const std::string& path, Timestamp now) {
-  // Only a finished store ever has the name: whatever happens on the way leaves at most a file nobody looks for.
-  const std::string draft = path + ".new-" + new_uuid_v7();
-  const int fd = ::open(draft.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (fd < 0) {
-    const int error = errno;
-    const Errc code = error == EROFS                       ? Errc::read_only
-                      : error == EACCES || error == EPERM  ? Errc::permission_denied
-                      : error == ENOSPC || error == EDQUOT ? Errc::store_full
-                                                           : Errc::unavailable;
-    throw Error(code, "open store", path, "cannot create the file; check the directory's permissions and free space",
-                std::generic_category().message(error));
+  Draft draft("open store", path, "new");
+  {
+    Connection connection(draft.path(), Connection::Mode::read_write);
+    connection.execute("PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA synchronous=FULL; BEGIN");
+    connection.execute("PRAGMA application_id=" + std::to_string(kApplicationId) +
+                       "; PRAGMA user_version=" + std::to_string(kFormatVersion));
+    connection.execute(kTables);
+    create_stream_tables(connection, "events", now);
+    create_stream_tables(connection, "logs", now);
+    connection.execute("COMMIT; PRAGMA journal_mode=WAL");
   }
-  ::close(fd);
-  const auto remove_draft = [&] {
-    for (const char* suffix : {"", "-journal", "-wal", "-shm"}) ::unlink((draft + suffix).c_str());
-  };
-  try {
-    {
-      Connection connection(draft, Connection::Mode::read_write);
-      connection.execute("PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA synchronous=FULL; BEGIN");
-      connection.execute("PRAGMA application_id=" + std::to_string(kApplicationId) +
-                         "; PRAGMA user_version=" + std::to_string(kFormatVersion));
-      connection.execute(kTables);
-      create_stream_tables(connection, "events", now);
-      create_stream_tables(connection, "logs", now);
-      connection.execute("COMMIT; PRAGMA journal_mode=WAL");
-    }
-    if (::link(draft.c_str(), path.c_str()) != 0 && errno != EEXIST) {
-      throw Error(Errc::unavailable, "open store", path, "cannot give the new file its name",
-                  std::generic_category().message(errno));
-    }
-    remove_draft();
-  } catch (...) {
-    remove_draft();
-    throw;
-  }
-  const std::string folder = std::filesystem::path(path).parent_path().string();
-  const int directory = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory >= 0) {
-    const int failed = ::fsync(directory);
-    ::close(directory);
-    if (failed == 0) return;
-  }
-  throw Error(Errc::unavailable, "open store", path, "cannot sync the directory of the new file",
-              std::generic_category().message(errno));
+  draft.publish();
 }
 
 }  // namespace millrace::store::sqlite

@@ -81,7 +81,7 @@ TEST(SqliteOpen, NewStoreHasItsTwoStreamsAndItsFormat) {
   EXPECT_EQ(sql(path, "PRAGMA journal_mode"), "wal");
   EXPECT_EQ(sql(path, "PRAGMA auto_vacuum"), "2");
   EXPECT_EQ(sql(path, "PRAGMA application_id"), std::to_string(0x4D696C6C));
-  EXPECT_EQ(sql(path, "PRAGMA user_version"), "1");
+  EXPECT_EQ(sql(path, "PRAGMA user_version"), "2");
   EXPECT_EQ(sql(path, "PRAGMA integrity_check"), "ok");
 }
 
@@ -148,7 +148,7 @@ TEST(SqliteOpen, RefusesAFileOfANewerVersionNamingBoth) {
   std::string text;
   EXPECT_EQ(code_of([&] { (void)open_store(options_for(path)); }, &text), Errc::unsupported_version);
   EXPECT_NE(text.find("version 7"), std::string::npos) << text;
-  EXPECT_NE(text.find("up to 1"), std::string::npos) << text;
+  EXPECT_NE(text.find("up to 2"), std::string::npos) << text;
 }
 
 TEST(SqliteOpen, TellsReadOnlyFromUnreadable) {
