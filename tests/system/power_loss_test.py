@@ -88,8 +88,10 @@ class Chain:
         disk = disk_image.Disk(os.path.join(folder, "store"), base, entries, self.seed, lose)
         going_on = (base, history)
         cuts = sorted(choose_cut(chance, entries) for _ in range(rounds))
+        if self.calm:  # late enough that there is something to lose
+            cuts = sorted(chance.randrange(len(entries) // 2, len(entries)) for _ in range(rounds)) if entries else []
         for index, cut in enumerate(cuts):
-            mode = "none" if self.saboteur else chance.choice(disk_image.MODES)
+            mode = "none" if self.calm else chance.choice(disk_image.MODES)
             disk.advance(cut)
             moment = entries[cut].at if cut < len(entries) else power_workload.NEVER
             files = disk.image(mode, f"{self.seed} {number} {index}")
@@ -149,20 +151,25 @@ def chain(seed, rounds):
 
 
 def saboteurs():
-    """Each must be condemned, or the judge is asleep."""
-    asleep = []
-    for saboteur in ("file", "directory", "lose"):
+    """Each must be condemned, or the judge is asleep; and nobody else, or it dreams. Gives what is wrong with the judge."""
+    wrong = []
+    for saboteur in (None, "file", "directory", "lose"):
         found, cuts = [], 0
-        for attempt in range(4):
-            made = Chain(f"{harness.SEED} {saboteur} {attempt}", 3, saboteur=saboteur).run()
+        for attempt in range(1 if saboteur is None else 4):
+            made = Chain(f"{harness.SEED} {saboteur} {attempt}", 3, saboteur=saboteur, calm=True).run()
             found += [complaint for _, complaints in made.found for complaint in complaints]
             cuts += made.cuts
-            if found:
+            if any(word in complaint for complaint in found for word in ("is lost", "not a Millrace store", "comes again")):
                 break
-        print(f"saboteur {saboteur!r}: {len(found)} complaints in {cuts} cuts" + (f", such as: {found[0][:160]}" if found else ""))
-        if not found:
-            asleep.append(saboteur)
-    return asleep
+        else:
+            if saboteur:
+                wrong.append(f"saboteur {saboteur!r} is not condemned: {found[:3]}")
+        if saboteur is None and found:
+            wrong.append(f"an honest life is condemned: {found[:3]}; {made.folder}")
+            harness.keep(made.folder)
+        print(f"{saboteur and 'saboteur ' + saboteur or 'honest'}: {len(found)} complaints in {cuts} cuts"
+              + (f", such as: {found[0][:120]!r}" if found else ""), flush=True)
+    return wrong
 
 
 def main():
@@ -186,9 +193,9 @@ def main():
     if options.chain:
         return chain(options.chain, options.rounds)
     begun = time.monotonic()
-    asleep = saboteurs()
-    if asleep:
-        print(f"FAILED: the judge does not notice {asleep}; seed {harness.SEED}")
+    wrong = saboteurs()
+    if wrong:
+        print(f"FAILED: {wrong}; seed {harness.SEED}")
         return 1
     size = min(ROUNDS_PER_CHAIN, max(1, -(-options.rounds // options.jobs)))
     plans = [(f"{harness.SEED}-{n}", min(size, options.rounds - n * size)) for n in range(-(-options.rounds // size))]
