@@ -2,6 +2,7 @@
 #include "cli/table.hpp"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +24,28 @@ bool is_continuation(char c) {
 bool colour_wanted() {
   const char* no_color = std::getenv("NO_COLOR");
   return isatty(STDOUT_FILENO) == 1 && (no_color == nullptr || *no_color == '\0');
+}
+
+/// 0 when stdout is no terminal, or one that does not say.
+std::size_t terminal_columns() {
+  winsize size{};
+  return isatty(STDOUT_FILENO) == 1 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+/// Takes from the widest text columns until a line fits, leaving each enough to be told apart.
+void narrow(std::vector<std::size_t>& widths, const std::vector<bool>& right, std::size_t columns) {
+  constexpr std::size_t kLeast = 8;
+  std::size_t total = 2 * (widths.size() - 1);
+  for (const std::size_t each : widths) total += each;
+  while (total > columns) {
+    std::size_t widest = widths.size();
+    for (std::size_t i = 0; i < widths.size(); ++i) {
+      if (!right[i] && widths[i] > kLeast && (widest == widths.size() || widths[i] > widths[widest])) widest = i;
+    }
+    if (widest == widths.size()) return;
+    --widths[widest];
+    --total;
+  }
 }
 
 std::string padded(const std::string& text, std::size_t columns, bool right) {
@@ -80,7 +103,7 @@ std::string human_seconds(double seconds) {
   return fmt::format("{}d {}h", whole / 86'400, whole % 86'400 / 3600);
 }
 
-std::string Table::text(bool colour) const {
+std::string Table::text(bool colour, std::size_t columns) const {
   std::vector<std::size_t> widths;
   std::vector<std::string> names;
   std::vector<bool> right;
@@ -92,13 +115,15 @@ std::string Table::text(bool colour) const {
   for (const auto& row : rows_) {
     for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
   }
+  if (columns > 0) narrow(widths, right, columns);
   const auto line = [&](const std::vector<std::string>& cells) {
     std::string out;
     for (std::size_t i = 0; i < cells.size(); ++i) {
       const bool last = i + 1 == cells.size();
-      out += (i == 0 ? "" : "  ") + (last && !right[i] ? cells[i] : padded(cells[i], widths[i], right[i]));
+      const std::string shown = shortened(cells[i], widths[i]);
+      out += (i == 0 ? "" : "  ") + (last && !right[i] ? shown : padded(shown, widths[i], right[i]));
     }
-    return out;
+    return columns > 0 ? shortened(out, columns) : out;
   };
   std::string out = colour ? "\033[1m" + line(names) + "\033[0m\n" : line(names) + '\n';
   for (const auto& row : rows_) out += line(row) + '\n';
@@ -106,7 +131,7 @@ std::string Table::text(bool colour) const {
 }
 
 void Table::print(const std::string& when_empty) const {
-  std::string out = empty() ? when_empty + '\n' : text(colour_wanted());
+  std::string out = empty() ? when_empty + '\n' : text(colour_wanted(), terminal_columns());
   out.pop_back();
   cli::print(out);
 }

@@ -47,9 +47,15 @@ struct Config {
     SchemaVersion schema;
     SchemaRegistry::StepKind step = SchemaRegistry::StepKind::none;  ///< from the version before
     std::vector<SchemaChange> changes;
-    std::string where;  ///< "millrace.toml:12"
   };
   std::vector<Schema> schemas;
+  /// A `[[stream]]`.
+  struct Stream {
+    std::string name;
+    Retention retention;
+    bool create = true;  ///< false: it must be there
+  };
+  std::vector<Stream> streams;
   struct Log {
     log::Level level = log::Level::info;
     log::Format format = log::Format::automatic;

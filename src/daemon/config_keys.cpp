@@ -134,7 +134,9 @@ void server_keys(std::vector<Descriptor>& out) {
       [](const Config& config) { return toml_text(config.server.listen); });
   server.text(
       "token", [](Config & c) -> auto& { return c.server.token; },
-      "Bearer token every request must carry; empty = none is asked for", "\"file:/etc/millrace/token\"", true);
+      "Bearer token every request must carry; empty = none is asked for, and requests of web pages from elsewhere are "
+      "refused",
+      "\"file:/etc/millrace/token\"", true);
   constexpr std::uint64_t kMost = 1ULL << 30;
   server.bytes(
       "max_event_bytes", [](Config & c) -> auto& { return c.server.max_event_bytes; }, 1024, kMost,

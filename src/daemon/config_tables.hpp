@@ -77,5 +77,7 @@ std::pair<std::string, std::size_t> nearest_name(const std::string& name, const 
 
 // schema_table.cpp
 TableKind schema_table();
+// stream_table.cpp
+TableKind stream_table();
 
 }  // namespace millrace::daemon

@@ -33,6 +33,24 @@ std::unique_ptr<Store> open_configured(const Config& config) {
   return open_store(options);
 }
 
+/// Gives the configured streams their retention, and makes those that are to be made.
+void prepare_streams(EventLog& log, const std::vector<Config::Stream>& wanted) {
+  std::vector<StreamInfo> there = log.streams();
+  for (const Config::Stream& stream : wanted) {
+    const auto found = std::find_if(there.begin(), there.end(),
+                                    [&](const StreamInfo& info) { return info.name.str() == stream.name; });
+    if (found == there.end()) {
+      if (!stream.create) {
+        throw Error(Errc::unknown_stream, "start", "stream " + stream.name,
+                    "the configuration names it with create = false, and the store does not have it: create it "
+                    "(millrace streams create), or say create = true");
+      }
+      log.create_stream(stream.name);
+    }
+    if (found == there.end() || found->retention != stream.retention) log.set_retention(stream.name, stream.retention);
+  }
+}
+
 http::ServerOptions server_options(const Config::Server& server) {
   http::ServerOptions options;
   options.listen = server.listen;
@@ -58,6 +76,7 @@ struct Daemon::Impl {
     }
     raise_descriptor_limit(config.server.max_connections);
     store = open_configured(config);
+    prepare_streams(store->log(), config.streams);
     described = store->describe();
     bus.emplace(store.get());
     api = std::make_unique<Api>(*store, *bus, config);

@@ -45,6 +45,20 @@ class Live {
   std::vector<prometheus::MetricFamily> families;
 };
 
+/// Absent while there was no trim.
+void add_last_trim(Live& live, const StreamInfo& stream, const Labels& labels) {
+  if (!stream.last_trim_at) return;
+  live.add("millrace_retention_last_trim_timestamp_seconds", "When the stream was trimmed last, whatever that removed",
+           std::chrono::duration<double>(stream.last_trim_at->time_since_epoch()).count(), labels);
+  live.add("millrace_retention_removed_events", "Events that the last trim removed",
+           static_cast<double>(stream.last_trim.removed), labels);
+  for (const TrimResult::Kept& kept : stream.last_trim.kept) {
+    live.add("millrace_retention_kept_events",
+             "Events that the last trim would have removed, kept because this group has not settled them",
+             static_cast<double>(kept.events), {{"group", kept.group.str()}, {"stream", stream.name.str()}});
+  }
+}
+
 void add_store(Live& live, Services& services) {
   // Everything is read before anything is shown, so that a store that fails half-way shows nothing but store_up 0.
   std::vector<StreamInfo> streams;
@@ -65,6 +79,7 @@ void add_store(Live& live, Services& services) {
     live.add("millrace_stream_events", "Events in the log", static_cast<double>(stream.events), labels);
     live.add("millrace_stored_bytes", "Bytes of events in the log, approximately", static_cast<double>(stream.bytes),
              labels);
+    add_last_trim(live, stream, labels);
   }
   for (const GroupInfo& group : groups) {
     const Labels labels{{"group", group.name.str()}, {"stream", group.stream.str()}};

@@ -20,6 +20,19 @@ TEST(Table, LeavesNoBlanksAtTheEndOfALine) {
   EXPECT_EQ(table.text(false), "A  B\nx  y\nx  long\n");
 }
 
+TEST(Table, ShortensTheWidestTextsToFitTheTerminalButNoNumber) {
+  Table table({"SHORT", "LONG", "#NUMBER"});
+  table.row({"abc", "a very long text that goes on", "1234567890"});
+  EXPECT_EQ(table.text(false, 30), "SHORT  LONG             NUMBER\nabc    a very lon…  1234567890\n");
+  EXPECT_EQ(table.text(false, 200), table.text(false));
+}
+
+TEST(Table, CutsALineThatCannotFit) {
+  Table table({"#A", "#B"});
+  table.row({"1234567890", "1234567890"});
+  EXPECT_EQ(table.text(false, 15), "         A    …\n1234567890  12…\n");
+}
+
 TEST(Cell, ShowsWhatIsAbsentAsADash) {
   const auto value = boost::json::parse(R"({"a": {"b": null, "c": "", "d": 5, "e": ["x", "y"]}})");
   EXPECT_EQ(cell_at(value, "a.b"), "-");

@@ -250,5 +250,41 @@ TEST_F(ConfigTest, ANamedFileThatIsNotThereIsAnError) {
   EXPECT_THROW(load_config(std::nullopt, {}), Error);
 }
 
+TEST_F(ConfigTest, StreamsHaveARetentionThatIsShownAsItIsRead) {
+  const std::string text =
+      "[[stream]]\nname = \"events\"\nmax_events = 1000\nmax_age = \"30d\"\nmax_bytes = \"10 GiB\"\ninterval = \"1h\"\n"
+      "[[stream]]\nname = \"audit\"\ncreate = false\n";
+  const auto loaded = load_config(file("a.toml", text), {});
+  ASSERT_EQ(loaded.config.streams.size(), 2U);
+  const Retention wanted{1000, 10ULL << 30, std::chrono::hours{30 * 24}, std::chrono::hours{1}};
+  EXPECT_EQ(loaded.config.streams[0].retention, wanted);
+  EXPECT_TRUE(loaded.config.streams[0].create);
+  EXPECT_EQ(loaded.config.streams[1].retention, Retention{});
+  EXPECT_FALSE(loaded.config.streams[1].create);
+
+  const auto kind = stream_table();
+  std::string shown;
+  for (const auto& row : kind.rows(loaded.config)) {
+    shown += "[[stream]]\n";
+    for (const auto& [key, value] : row) shown += key + " = " + value + '\n';
+  }
+  const auto again = load_config(file("b.toml", shown), {});
+  EXPECT_EQ(kind.rows(again.config), kind.rows(loaded.config));
+}
+
+TEST_F(ConfigTest, AStreamThatCannotBeMeantIsRefused) {
+  const auto refused = [&](const std::string& rest) {
+    return refusal(file("a.toml", "[[stream]]\nname = \"a\"\n" + rest));
+  };
+  EXPECT_THAT(refused("max_event = 2\n"), HasSubstr("nearest known one is stream.max_events"));
+  EXPECT_THAT(refused("max_events = 0\n"), HasSubstr("stream.max_events"));
+  EXPECT_THAT(refused("max_age = \"soon\"\n"), HasSubstr("\"soon\" is not a duration"));
+  EXPECT_THAT(refused("max_age = \"1500ms\"\n"), HasSubstr("whole number of seconds"));
+  EXPECT_THAT(refused("max_bytes = \"much\"\n"), HasSubstr("\"much\" is not a size"));
+  EXPECT_THAT(refused("interval = \"0s\"\n"), HasSubstr("stream.interval"));
+  EXPECT_THAT(refused("[[stream]]\nname = \"a\"\n"), HasSubstr("stands here twice"));
+  EXPECT_THAT(refusal(file("b.toml", "[[stream]]\nname = \"Not a name\"\n")), HasSubstr("stream.name"));
+}
+
 }  // namespace
 }  // namespace millrace::daemon

@@ -51,6 +51,9 @@ const std::vector<std::string> kNames{
     "millrace_publish_failed_total counter",
     "millrace_published_total counter",
     "millrace_redelivered_total counter",
+    "millrace_retention_kept_events gauge",
+    "millrace_retention_last_trim_timestamp_seconds gauge",
+    "millrace_retention_removed_events gauge",
     "millrace_store_up gauge",
     "millrace_stored_bytes gauge",
     "millrace_stream_events gauge",
@@ -81,6 +84,7 @@ TEST(MetricNames, AreTheseAndTheBackendsOwn) {
   post("/v1/streams/events/events", "application/cloudevents+json",
        R"({"specversion":"1.0","id":"1","source":"/s","type":"t"})");
   post("/v1/groups/g/claim", "application/json", R"({"consumer":"c","stream":"events","start":"beginning"})");
+  post("/v1/streams/events/trim", "application/json", R"({"max_events":0})");
 
   std::vector<std::string> names;
   std::istringstream text(client.request("GET", "/metrics").body);
