@@ -47,6 +47,8 @@ class Known:
         self.position = {}                           # id → the position told
         self.durable = set()                         # ids acknowledged as durable
         self.told = {}                               # position → id
+        self.lives = collections.defaultdict(set)    # id → the lives in which it was told to be there
+        self.newest_durable = collections.Counter()  # life → the last position acknowledged as durable in it
         self.sendings = collections.defaultdict(list)  # id → "written", "nothing" or "unknown", one per sending
         self.batches = []                            # ids sent together, for the first time
         self.groups, self.maybe_groups = set(), set()
@@ -60,8 +62,9 @@ class Known:
             if entry["status"] != "not sent":
                 getattr(self, "take_" + entry["what"])(entry, sent_before)
 
-    def tell(self, id, position):
+    def tell(self, id, position, life):
         position = int(position)
+        self.lives[id].add(life)
         if self.position.setdefault(id, position) != position:
             self.complaints.append(f"{id} was told to be at {self.position[id]} and at {position}")
         if self.told.setdefault(position, id) != id:
@@ -77,10 +80,12 @@ class Known:
                 if result["status"] not in ("stored", "duplicate"):
                     self.complaints.append(f"{result['id']}: {result}")
                     continue
-                self.tell(result["id"], result["position"])
+                self.tell(result["id"], result["position"], entry["generation"])
                 self.sendings[result["id"]].append("written")
                 if result["durability"] == "durable":
                     self.durable.add(result["id"])
+                    life = entry["generation"]
+                    self.newest_durable[life] = max(self.newest_durable[life], int(result["position"]))
                 elif entry["durability"] == "durable":
                     self.complaints.append(f"{result['id']} was asked to be durable: {result}")
             return
@@ -97,7 +102,7 @@ class Known:
                 continue
             if self.events[d["id"]]["hash"] != d["hash"]:
                 self.complaints.append(f"{d['id']} was delivered changed")
-            self.tell(d["id"], d["position"])
+            self.tell(d["id"], d["position"], entry["generation"])
             if self.leases[entry["group"]].setdefault(d["lease"], d["id"]) != d["id"]:
                 self.complaints.append(f"lease {d['lease']} names {d['id']} and {self.leases[entry['group']][d['lease']]}")
 
@@ -189,14 +194,13 @@ class Judge:
             self.complain(f"was trimmed to {known.trimmed} and says {self.trimmed_to}")
         if self.trimmed_to > known.maybe_trimmed:
             self.complain(f"is trimmed to {self.trimmed_to}, and nobody asked for more than {known.maybe_trimmed}")
-        newest_durable = max((known.position[id] for id in known.durable), default=0)
         for id, position in known.position.items():
             if id in self.log or position <= self.trimmed_to:
                 continue
             if id in known.durable:
                 self.complain(f"{id}, durable at {position}, is lost")
-            elif position < newest_durable:
-                self.complain(f"{id} at {position} is lost, though something behind it was durable ({newest_durable})")
+            elif position < max(known.newest_durable[life] for life in known.lives[id]):
+                self.complain(f"{id} at {position} is lost, though something behind it was durable")
         for ids in known.batches:
             if any(len(known.sendings[id]) > 1 for id in ids):
                 continue  # one of them was sent again alone

@@ -188,8 +188,9 @@ def main():
         with open(os.path.join(options.again, "cut.pickle"), "rb") as kept:
             files, entries, events, seed = pickle.load(kept)
         folder = harness.temp_folder()
-        print(folder, *judge_cut(folder, files, power_workload.History(entries, events), seed), sep="\n  ")
-        return 0
+        complaints = judge_cut(folder, files, power_workload.History(entries, events), seed)
+        print(*complaints or ["no complaints"], sep="\n")
+        return 1 if complaints else 0
     if options.chain:
         return chain(options.chain, options.rounds)
     begun = time.monotonic()
