@@ -8,7 +8,7 @@ namespace millrace::store::sqlite {
 namespace {
 
 /// `kSteps[n]` leads from format n + 1 to n + 2. A step that has been released never changes. New columns stand at the
-/// end of their tables and have a default, so that no step has to touch a row.
+/// end of their tables and have a default, so that a step takes no longer for a store that holds more events.
 constexpr const char* kSteps[] = {
     R"sql(
 ALTER TABLE stream ADD COLUMN retention TEXT NOT NULL DEFAULT '';
