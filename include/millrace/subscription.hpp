@@ -55,14 +55,14 @@ requires requires {
   &F::operator();
 }
 struct FirstParameter<F> : FirstParameter<decltype(&F::operator())> {};
-template <class R, class A, class... More>
-struct FirstParameter<R (*)(A, More...)> {
+template <class R, class A, class... More, bool kNoexcept>
+struct FirstParameter<R (*)(A, More...) noexcept(kNoexcept)> {
   using Type = std::remove_cvref_t<A>;
 };
-template <class C, class R, class A, class... More>
-struct FirstParameter<R (C::*)(A, More...)> : FirstParameter<R (*)(A, More...)> {};
-template <class C, class R, class A, class... More>
-struct FirstParameter<R (C::*)(A, More...) const> : FirstParameter<R (*)(A, More...)> {};
+template <class C, class R, class A, class... More, bool kNoexcept>
+struct FirstParameter<R (C::*)(A, More...) noexcept(kNoexcept)> : FirstParameter<R (*)(A, More...)> {};
+template <class C, class R, class A, class... More, bool kNoexcept>
+struct FirstParameter<R (C::*)(A, More...) const noexcept(kNoexcept)> : FirstParameter<R (*)(A, More...)> {};
 template <class F>
 using EventOf = typename FirstParameter<F>::Type;
 }  // namespace detail

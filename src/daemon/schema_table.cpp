@@ -59,7 +59,6 @@ SchemaChange read_change(const TableRow& row, const TableValue& value) {
 
 void add_schema(Config& config, const TableRow& row) {
   Config::Schema schema;
-  schema.where = row.where();
   schema.schema.type = row.text("type");
   if (schema.schema.type.empty()) row.refuse("type", "must not be empty");
   const std::int64_t first = row.find("upcast") == nullptr ? 1 : 2;  // a step comes from the version before

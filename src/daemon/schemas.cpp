@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <map>
 #include <optional>
 #include <set>
 #include <utility>
@@ -18,31 +19,39 @@ namespace {
 /// Each round settles what cannot be upcast; a long run of such events is left to the next look after so many.
 constexpr int kRounds = 10;
 
-/// Upcasts what it can. nullopt: all of it; else how to settle the claim before it is made again.
-std::optional<std::vector<Settlement>> upcast_all(const SchemaRegistry& schemas, ClaimAnswer& answer,
-                                                  std::optional<Error>& refused) {
-  bool failed = false;
-  std::vector<Settlement> settlements;
-  for (Delivery& delivery : answer.deliveries) {
-    Outcome outcome = Outcome::release();
+/// What could not be upcast.
+struct Failures {
+  std::map<std::size_t, std::string> reasons;  ///< by the delivery's index
+  std::optional<Error> refused;                ///< a step is in a program only
+};
+
+Failures upcast_all(const SchemaRegistry& schemas, ClaimAnswer& answer) {
+  Failures failures;
+  for (std::size_t i = 0; i < answer.deliveries.size(); ++i) {
+    Delivery& delivery = answer.deliveries[i];
     const auto need = schemas.need(delivery.event, answer.max_dataversion);
-    if (need != SchemaRegistry::Need::nothing) {
-      try {
-        delivery.event = schemas.upcast(std::move(delivery.event), answer.max_dataversion);
-      } catch (const Error& error) {
-        failed = true;
-        outcome = Outcome::retry(error.what());
-        if (need == SchemaRegistry::Need::program && !refused) {
-          refused = Error(Errc::upcast_failed, "claim", error.object(),
-                          fmt::format("position {}: {}", delivery.position.to_string(), error.message()));
-        }
+    if (need == SchemaRegistry::Need::nothing) continue;
+    try {
+      delivery.event = schemas.upcast(std::move(delivery.event), answer.max_dataversion);
+    } catch (const Error& error) {
+      failures.reasons.emplace(i, error.what());
+      if (need == SchemaRegistry::Need::program && !failures.refused) {
+        failures.refused = Error(Errc::upcast_failed, "claim", error.object(),
+                                 fmt::format("position {}: {}", delivery.position.to_string(), error.message()));
       }
     }
-    settlements.push_back({delivery.lease, std::move(outcome)});
   }
-  if (!failed) return std::nullopt;
-  if (refused) {
-    for (Settlement& settlement : settlements) settlement.outcome = Outcome::release();
+  return failures;
+}
+
+/// What failed is charged, unless the whole claim is refused; the rest goes back.
+std::vector<Settlement> settlements_of(const ClaimAnswer& answer, const Failures& failures) {
+  std::vector<Settlement> settlements;
+  settlements.reserve(answer.deliveries.size());
+  for (std::size_t i = 0; i < answer.deliveries.size(); ++i) {
+    const auto reason = failures.reasons.find(i);
+    const bool charged = !failures.refused && reason != failures.reasons.end();
+    settlements.push_back({answer.deliveries[i].lease, charged ? Outcome::retry(reason->second) : Outcome::release()});
   }
   return settlements;
 }
@@ -107,11 +116,10 @@ ClaimAnswer Schemas::claim(const GroupName& group, const ClaimRequest& request) 
   const auto schemas = registry();
   for (int round = 0; round < kRounds; ++round) {
     ClaimAnswer answer = store_.ledger().claim(group, request);
-    std::optional<Error> refused;
-    const auto settlements = upcast_all(*schemas, answer, refused);
-    if (!settlements) return answer;
-    store_.ledger().settle(group, *settlements);
-    if (refused) throw Error(*refused);
+    const Failures failures = upcast_all(*schemas, answer);
+    if (failures.reasons.empty()) return answer;
+    store_.ledger().settle(group, settlements_of(answer, failures));
+    if (failures.refused) throw Error(*failures.refused);
   }
   ClaimAnswer none;
   none.next_due = Milliseconds{0};

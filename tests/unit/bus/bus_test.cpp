@@ -5,10 +5,30 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <stdexcept>
+#include <string>
 
 #include "fake_store.hpp"
 
 namespace millrace {
+namespace test {
+struct Ping {
+  int number = 0;
+};
+}  // namespace test
+
+template <>
+struct EventCodec<test::Ping> {
+  static constexpr const char* type = "ping";
+  static constexpr std::int32_t version = 3;
+  static void encode(const test::Ping& ping, Event& event) {
+    if (ping.number < 0) throw std::invalid_argument("a ping counts from 0");
+    event.data = std::to_string(ping.number);
+    event.datacontenttype = "application/json";
+  }
+  static test::Ping decode(const Event& event) { return {std::stoi(event.data.value())}; }
+};
+
 namespace {
 
 using test::an_event;
@@ -27,6 +47,20 @@ TEST(Bus, ShowsObserversWhatWasStoredWithItsPosition) {
   EXPECT_EQ(results.size(), 2U);
   EXPECT_EQ(results[1].position, Position(2));
   EXPECT_THAT(seen, ElementsAre("logs 1 a", "logs 2 b"));
+}
+
+TEST(Bus, PublishesAValueByItsCodec) {
+  FakeStore store;
+  Bus bus(&store);
+  std::vector<Event> seen;
+  const auto observation = bus.observe({"ping"}, [&](const Observed& observed) { seen.push_back(observed.event); });
+  EXPECT_EQ(bus.publish("/test", test::Ping{7}, {.stream = "logs"}).position, Position(1));
+  ASSERT_EQ(seen.size(), 1U);
+  EXPECT_EQ(seen[0].source, "/test");
+  EXPECT_EQ(data_version(seen[0]), 3);
+  EXPECT_EQ(decode_event<test::Ping>(seen[0]).number, 7);
+  EXPECT_THROW(bus.publish("/test", test::Ping{-1}), std::invalid_argument);
+  EXPECT_EQ(bus.stats().published, 1U);
 }
 
 TEST(Bus, ShowsNeitherDuplicatesNorConflicts) {

@@ -16,7 +16,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 Config::Schema step(std::string type, std::int32_t version, std::vector<SchemaChange> changes) {
-  return {{std::move(type), version, {}, false}, SchemaRegistry::StepKind::declared, std::move(changes), "here"};
+  return {{std::move(type), version, {}, false}, SchemaRegistry::StepKind::declared, std::move(changes)};
 }
 
 class SchemasTest : public testing::Test {

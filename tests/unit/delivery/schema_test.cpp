@@ -196,7 +196,7 @@ TEST_F(SchemaDelivery, WhatACodecCannotTakeIsAFailureWithItsReason) {
   put(EventBuilder("quality.assessed", "/test").extension("dataversion", 2).build());
   auto o = options(nullptr);
   o.types = {"*"};
-  Subscription subscription(*store_, o, [](const QualityAssessed&) { return Outcome::ack(); });
+  Subscription subscription(*store_, o, [](const QualityAssessed&) noexcept { return Outcome::ack(); });
   ASSERT_TRUE(subscription.drain(kLong));
   EXPECT_THAT(reasons(), ElementsAre(HasSubstr("the event has version 1, the handler takes 2"),
                                      HasSubstr("the handler takes quality.assessed"), HasSubstr("no data to decode")));
