@@ -222,6 +222,7 @@ int replay_events(Context& context, const Options& o) {
   const auto target = context.open();
   TargetPorts ports(*target, flush_stdout, [] { return told_to_stop.load(); });
   ReplayRecord record = o.resume.empty() ? asked_record(o, ports) : read_replay_record(*target, o.resume);
+  if (record.target == ReplayRecord::Target::handler) ports.read_upcast();
   stop_on_signals();
   if (o.dry_run) return dry_run(context, ports, record);
   try {

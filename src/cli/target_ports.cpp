@@ -70,6 +70,7 @@ Page TargetPorts::read(const StreamName& stream, const ReadQuery& query) {
   for (const std::string& type : query.types) request.query.emplace_back("types", type);
   for (const std::string& source : query.sources) request.query.emplace_back("source", source);
   for (const std::string& key : query.keys) request.query.emplace_back("key", key);
+  if (!upcast_) request.query.emplace_back("upcast", "false");
   if (query.since) request.query.emplace_back("since", format_rfc3339(*query.since));
   if (query.until) request.query.emplace_back("until", format_rfc3339(*query.until));
   const http::Response response = target_.send(request);

@@ -16,6 +16,10 @@ class TargetPorts final : public replay::Ports {
   TargetPorts(Target& target, std::function<void()> flush, std::function<bool()> stopped)
       : target_(target), flush_(std::move(flush)), stopped_(std::move(stopped)) {}
 
+  /// Events are read in today's schema version instead of as they were stored: what people and handlers want, and a
+  /// copy must not be.
+  void read_upcast() { upcast_ = true; }
+
   Position end_of(const StreamName& stream) override;
   Page read(const StreamName& stream, const ReadQuery& query) override;
   std::vector<AppendResult> append(const StreamName& stream, std::span<const Event> copies) override;
@@ -35,6 +39,7 @@ class TargetPorts final : public replay::Ports {
   Target& target_;
   std::function<void()> flush_;
   std::function<bool()> stopped_;
+  bool upcast_ = false;
 };
 
 }  // namespace millrace::cli

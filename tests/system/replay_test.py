@@ -96,7 +96,7 @@ class Interrupted(ReplayCase):
                               env=harness.clean_environment(self.server.folder))
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(self.record(replayid)["state"], "finished")
-        self.assertGreater(killed, 0, "no run was killed: this showed nothing")
+        self.assertGreater(killed, 1, "it was hardly killed: this showed nothing")
 
     def test_into_a_stream_each_copy_is_there_exactly_once(self):
         client = self.server.client()
@@ -118,13 +118,14 @@ class Interrupted(ReplayCase):
             cuts = [self.delivered_at_least("o", n) for n in (1, 3500, 6500)]
             self.resumed_until_done(["replay", "--replayid", "o", "--pace", f"{pace:.6f}"], "o", cuts, out)
         got = []
-        for line in open(path, "rb"):
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue  # cut by a kill; it comes again whole
-            self.assertEqual(event["replayid"], "o")
-            got.append(int(event["id"]))
+        with open(path, "rb") as lines:
+            for line in lines:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue  # cut by a kill; it comes again whole
+                self.assertEqual(event["replayid"], "o")
+                got.append(int(event["id"]))
         self.assertEqual(sorted(set(got)), list(range(EVENTS)))
         self.assertLess(len(got), 2 * EVENTS)  # what was recorded did not come again
 
@@ -187,7 +188,12 @@ class Replay(ReplayCase):
         self.client.request("POST", "/v1/groups", {"name": "mail", "stream": "events", "start": "beginning", "types": ["kind.1"]})
         self.client.settle("mail", "ack", self.client.claim("mail", max=5))
         (open_one,) = self.client.claim("mail", max=1)
-        before = [self.client.ok("GET", path) for path in ("/v1/streams", "/v1/groups", "/v1/replays")]
+
+        def everything():
+            parts = [self.client.ok("GET", path) for path in ("/v1/streams", "/v1/groups", "/v1/replays")]
+            del parts[1]["groups"][0]["lag"]["oldest_seconds"]  # time goes on
+            return parts
+        before = everything()
         preview = self.json_of("replay", "--to-group", "mail", "--after", "2", "--dry-run")
         self.assertEqual((preview["events"], preview["types"]), (28, {"kind.0": 14, "kind.1": 14}))
         self.assertEqual((preview["first"]["position"], preview["last"]["position"]), ("3", "30"))
@@ -195,7 +201,7 @@ class Replay(ReplayCase):
         self.assertEqual(preview["statuses"]["open"], 1)
         out, _ = self.run_command("replay", "--dry-run", "--types", "kind.0")
         self.assertIn("would replay 15 events", out)
-        self.assertEqual([self.client.ok("GET", path) for path in ("/v1/streams", "/v1/groups", "/v1/replays")], before)
+        self.assertEqual(everything(), before)
         real = self.json_of("replay", "--to-group", "mail", "--after", "2", "--replayid", "g")
         self.assertEqual(real["delivered"], preview["statuses"]["accepted"])
         self.client.settle("mail", "ack", [open_one])
@@ -258,6 +264,8 @@ class Replay(ReplayCase):
         self.publish(2)
         time.sleep(1.2)
         self.client.publish(harness.event("later"))
+        time.sleep(1.2)
+        self.client.publish(harness.event("last"))
         first = harness.spawn(command(self.server, "replay", "--pace", "0.01", "--replayid", "one"),
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         harness.wait_until(lambda: (self.record("one") or {"delivered": 0})["delivered"] == 2, 20, "it is under way")
