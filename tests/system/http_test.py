@@ -634,11 +634,11 @@ class Groups(Http):
         self.assertEqual(letters[0]["event"]["data"], {"x": 1})
         self.assertIn("unreadable", letters[0]["reason"])
         self.assertEqual(self.c.group("g")["dead"], 2)
-        self.assertEqual(self.c.ok("POST", "/v1/groups/g/dead-letters/redrive", {"positions": [letters[0]["position"]]}), {"redriven": 1})
+        self.assertEqual(self.c.ok("POST", "/v1/groups/g/dead-letters/redrive", {"positions": [letters[0]["position"]]}), {"dry_run": False, "redriven": 1})
         (again,) = self.c.claim("g")
         self.assertEqual((again["event"]["id"], again["attempt"], again["event"]["data"]), ("1", 1, {"x": 1}))
         self.c.settle("g", "ack", [again])
-        self.assertEqual(self.c.ok("DELETE", "/v1/groups/g/dead-letters?reason=unreadable"), {"purged": 1})
+        self.assertEqual(self.c.ok("DELETE", "/v1/groups/g/dead-letters?reason=unreadable"), {"dry_run": False, "purged": 1})
         self.assertEqual(self.c.dead_letters("g"), [])
         self.assertEqual(harness.lag_of(self.c.group("g")), (0, 0, 0))
 
