@@ -3,11 +3,12 @@
 
 /// \file
 /// A disk that fails on demand: SQLite's own files behind a layer (https://www.sqlite.org/vfs.html) that can be told to
-/// refuse syncs or writes. Stands in for the default one while it lives; one at a time.
+/// refuse syncs, writes or reads. Stands in for the default one while it lives; one at a time.
 
 #include <sqlite3.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <new>
 #include <stdexcept>
@@ -17,7 +18,7 @@ namespace millrace::test {
 
 class FailingDisk {
  public:
-  enum class What { nothing, sync, write };
+  enum class What { nothing, sync, write, read };
 
   FailingDisk() : real_(sqlite3_vfs_find(nullptr)) {
     vfs_ = *real_;
@@ -78,6 +79,10 @@ class FailingDisk {
       m.iVersion = 3;
       m.xClose = [](sqlite3_file* f) { return of(f)->real()->pMethods->xClose(of(f)->real()); };
       m.xRead = [](sqlite3_file* f, void* to, int n, sqlite3_int64 at) {
+        if (of(f)->disk->fails(What::read, of(f)->name)) {
+          of(f)->disk->read_refused_ = true;
+          return SQLITE_IOERR_CORRUPTFS;  // what os_unix.c makes of EIO
+        }
         return of(f)->real()->pMethods->xRead(of(f)->real(), to, n, at);
       };
       m.xWrite = [](sqlite3_file* f, const void* from, int n, sqlite3_int64 at) {
@@ -100,6 +105,10 @@ class FailingDisk {
         return of(f)->real()->pMethods->xCheckReservedLock(of(f)->real(), out);
       };
       m.xFileControl = [](sqlite3_file* f, int op, void* arg) {
+        if (op == SQLITE_FCNTL_LAST_ERRNO && of(f)->disk->read_refused_.exchange(false)) {
+          *static_cast<int*>(arg) = EIO;
+          return SQLITE_OK;
+        }
         return of(f)->real()->pMethods->xFileControl(of(f)->real(), op, arg);
       };
       m.xSectorSize = [](sqlite3_file* f) { return of(f)->real()->pMethods->xSectorSize(of(f)->real()); };
@@ -133,6 +142,7 @@ class FailingDisk {
   std::atomic<What> what_{What::nothing};
   std::atomic<int> left_{0};
   std::atomic<int> failures_{0};
+  std::atomic<bool> read_refused_{false};
 };
 
 }  // namespace millrace::test

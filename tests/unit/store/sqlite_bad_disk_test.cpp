@@ -151,18 +151,32 @@ TEST_F(SqliteBadDisk, ACheckpointThatCannotSyncLosesNothing) {
     for (Event& event : events) event.data = std::string(3000, 'x');
     for (int tries = 0; tries < 5; ++tries) {
       try {
-        store_->log().append("events", events);
+        stored += store_->log().append("events", events).size();
         break;
-      } catch (const Error& error) {  // the log is to be renewed, and the disk fails still
+      } catch (const Error& error) {  // the log is to be renewed, and the disk fails still or a checkpoint runs
         ASSERT_EQ(error.code(), Errc::unavailable) << error.what();
       }
     }
-    stored += events.size();
   }
   EXPECT_EQ(disk_.failures(), 2);
   store_.reset();
   open();
   EXPECT_EQ(store_->log().stream("events").events, stored);
+}
+
+TEST_F(SqliteBadDisk, AReadThatTheDiskRefusesIsNoDamage) {
+  open();
+  append("before");
+  store_.reset();
+  open();
+  for (const char* suffix : {".db", "-wal"}) {
+    if (*suffix == '-') append("in the log");
+    disk_.fail(What::read, 1, suffix);
+    EXPECT_EQ(code_of([&] { store_->log().read("events", {}); }), Errc::unavailable) << suffix;
+    disk_.heal();
+    EXPECT_EQ(store_->log().read("events", {}).events.front().event.id, "before");
+  }
+  EXPECT_EQ(disk_.failures(), 2);
 }
 
 }  // namespace
