@@ -27,8 +27,9 @@ void describe(CLI::App& app, Context& context) {
   app.add_option("--token", context.token, "Bearer token of the daemon")->envname("MILLRACE_TOKEN");
   // Beside MILLRACE_URL in the environment --store still wins: it was typed.
   app.add_option("--store", context.store, "Open this store directly instead of asking a daemon")->type_name("URL");
-  for (auto* add : {add_serve, add_publish, add_tail, add_replay, add_streams, add_groups, add_pending, add_dlq, add_stats,
-                    add_status, add_metrics, add_config, add_schema, add_where, add_trim, add_backup, add_store, add_erase, add_doctor}) {
+  for (auto* add : {add_serve, add_publish, add_tail, add_replay, add_streams, add_groups, add_pending, add_dlq,
+                    add_stats, add_status, add_metrics, add_config, add_schema, add_where, add_trim, add_backup,
+                    add_store, add_erase, add_doctor}) {
     add(app, context);
   }
 }

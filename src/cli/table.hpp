@@ -34,8 +34,8 @@ class Table {
   explicit Table(std::vector<std::string> columns) : columns_(std::move(columns)) {}
   void row(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
   [[nodiscard]] bool empty() const { return rows_.empty(); }
-  /// Each line ends with a line break. Nothing but the heading when empty. With `columns`, no line is longer: the widest
-  /// texts are shortened first, numbers never.
+  /// Each line ends with a line break. Nothing but the heading when empty. With `columns`, no line is longer: the
+  /// widest texts are shortened first, numbers never.
   [[nodiscard]] std::string text(bool colour, std::size_t columns = 0) const;
   /// To stdout, on a terminal as wide as that; `when_empty` instead of a heading without rows.
   void print(const std::string& when_empty) const;
