@@ -47,7 +47,7 @@ void Checkpointer::committed(std::uint64_t wal_bytes) {
     const std::lock_guard lock(mutex_);
     wal_bytes_ = wal_bytes;
     if (wal_bytes < moved_at_) moved_at_ = 0;  // it began anew
-    const bool more = !due_ && wal_bytes >= moved_at_ + kPassiveBytes;
+    const bool more = !due_ && (wal_bytes >= moved_at_ + kPassiveBytes || wanted_.exchange(false));
     if (more) {
       due_ = true;
       moved_at_ = wal_bytes;

@@ -5,6 +5,7 @@
 /// Moves commits from the write-ahead log into the database file on a connection and a thread of its own, so that no
 /// commit waits for it, and keeps the log from growing without bound.
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -25,6 +26,9 @@ class Checkpointer {
   /// Thread-safe and cheap; called after each commit.
   void committed(std::uint64_t wal_bytes);
 
+  /// From within a transaction: move the log after its commit, however short it is.
+  void want() { wanted_ = true; }
+
   struct Figures {
     std::uint64_t checkpoints = 0;
     std::uint64_t failed = 0;
@@ -43,6 +47,7 @@ class Checkpointer {
   std::condition_variable wake_;
   std::uint64_t wal_bytes_ = 0;
   std::uint64_t moved_at_ = 0;  ///< length of the log at the last checkpoint, since it began anew
+  std::atomic<bool> wanted_{false};
   bool due_ = false;
   bool holds_ = false;  ///< the writer, because the log is very long
   bool stopping_ = false;

@@ -14,7 +14,7 @@ namespace millrace::store::sqlite {
 namespace {
 
 /// How long an erasure waits for readers of an older state of the file, which keep the write-ahead log from ending.
-constexpr std::chrono::seconds kPatience{10};
+constexpr std::chrono::seconds kPatience{5};
 /// The writer is held while the log is moved; a reader in the way must not hold it longer than this.
 constexpr int kHoldMilliseconds = 100;
 

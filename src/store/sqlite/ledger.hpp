@@ -59,6 +59,6 @@ std::uint64_t events_between(const StreamState& stream, Ordinal after, Ordinal t
 Ordinal cursor_of(State& state, const StreamState& stream, const Start& start);
 
 /// Removes groups nobody has used for their `expires`, sessions and keys that ended, and ids kept long enough.
-void keep_house(State& state, std::chrono::seconds dedup_keep, bool owner);
+void keep_house(State& state, bool owner);
 
 }  // namespace millrace::store::sqlite

@@ -12,6 +12,7 @@
 #include "millrace/store.hpp"
 #include "store/sqlite/backup.hpp"
 #include "store/sqlite/checkpointer.hpp"
+#include "store/sqlite/house.hpp"
 #include "store/sqlite/kv.hpp"
 #include "store/sqlite/ledger.hpp"
 #include "store/sqlite/log.hpp"
@@ -108,7 +109,12 @@ class SqliteStore final : public Store {
         kv_(writer_, readers_, clock_),
         checkpointer_(path, writer_) {
     writer_.on_commit([this](std::uint64_t wal_bytes) { checkpointer_.committed(wal_bytes); });
-    writer_.on_idle([this](State& state) { keep_house(state, writer_.dedup_keep(), owner_); });
+    writer_.on_idle([this](State& state) {
+      keep_house(state, owner_);
+      const House::Next next = house_.keep(state, writer_.dedup_keep(), owner_);
+      if (next == House::Next::moved) checkpointer_.want();
+      return next == House::Next::soon;
+    });
   }
 
   /// Separate from the constructor, so that a failure here is followed by an orderly end.
@@ -182,6 +188,7 @@ class SqliteStore final : public Store {
   SqliteLedger ledger_;
   SqliteKeyValue kv_;
   Checkpointer checkpointer_;
+  House house_;  ///< the writer's
 };
 
 void SqliteStore::backup(const std::string& to) {

@@ -17,9 +17,6 @@ namespace {
 constexpr std::uint64_t kTrimStep = 5'000;
 /// Nor more than this much of them, and one.
 constexpr std::uint64_t kTrimStepBytes = 8 << 20;
-/// Free pages are given back to the file system from here on, so many at a time; fewer are soon used again.
-constexpr std::int64_t kVacuumFrom = 4'096;
-constexpr std::int64_t kVacuumStep = 512;
 
 /// The position below which `count` kept events stand, counted from the oldest.
 Ordinal end_of_oldest(const StreamState& stream, std::uint64_t count) {
@@ -224,20 +221,9 @@ Ordinal SqliteLog::end_of_bytes(const StreamName& name, std::uint64_t most, cons
   return end;
 }
 
-void keep_house(State& state, std::chrono::seconds dedup_keep, bool owner) {
+void keep_house(State& state, bool owner) {
   Connection& connection = state.connection();
   const Timestamp now = state.now();
-  for (auto& [name, stream] : state.streams()) {
-    if (!stream->has_trimmed_ids) continue;
-    const std::string table = trimmed_table(stream->id);
-    connection
-        .prepared("DELETE FROM " + table + " WHERE (id, source) IN (SELECT id, source FROM " + table +
-                  " WHERE trimmed_at < ? LIMIT 5000)")
-        .run(now - dedup_keep);
-    if (connection.changes() != 0) {
-      stream->has_trimmed_ids = connection.integer("SELECT EXISTS (SELECT 1 FROM " + table + ")") != 0;
-    }
-  }
   connection
       .prepared("DELETE FROM key_value WHERE rowid IN (SELECT rowid FROM key_value WHERE expires_at <= ? LIMIT 1000)")
       .run(now);
@@ -261,10 +247,6 @@ void keep_house(State& state, std::chrono::seconds dedup_keep, bool owner) {
     connection.prepared("DELETE FROM session WHERE id = ?").run(id);
     state.sessions().erase(id);
     state.note_ended(id);
-  }
-  if (connection.integer("PRAGMA freelist_count") > kVacuumFrom) {
-    connection.execute("PRAGMA incremental_vacuum(" + std::to_string(kVacuumStep) + ")");
-    state.mark_written();
   }
 }
 

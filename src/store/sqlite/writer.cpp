@@ -23,6 +23,7 @@ constexpr std::uint32_t kRenewIdsFrom = 0xF000'0000;
 constexpr std::chrono::milliseconds kLookForOthers{50};
 constexpr std::chrono::seconds kIdle{1};
 constexpr std::chrono::seconds kHouseAtLeast{10};
+constexpr std::chrono::milliseconds kHouseAgain{50};
 constexpr std::uint64_t kSpaceBytes = 64 << 20;
 constexpr std::chrono::seconds kSpaceEvery{1};
 /// Up to so many waiting callers are woken by the writer itself; more would keep it from the next commit.
@@ -205,7 +206,8 @@ void Writer::run() {
   while (true) {
     if (queue_.empty() && !stopping_) {
       writer_waits_ = true;
-      const auto patience = watched_ ? std::chrono::milliseconds(kLookForOthers) : std::chrono::milliseconds(kIdle);
+      const auto patience =
+          watched_ || more_housework_ ? std::chrono::milliseconds(kLookForOthers) : std::chrono::milliseconds(kIdle);
       // Whoever wakes it takes the flag down: without that in the condition, a new watcher's wake would leave it asleep
       // with the flag down, and the next operation would not wake it at all.
       wake_writer_.wait_for(lock, patience, [&] { return !queue_.empty() || stopping_ || !writer_waits_; });
@@ -220,7 +222,7 @@ void Writer::run() {
     room_.notify_all();
     if (!idle) transact(batch);
     const auto since = Clock::now() - house_kept_;
-    if (since >= kHouseAtLeast || (idle && since >= kIdle)) keep_house();
+    if (since >= kHouseAtLeast || (idle && since >= kIdle) || (more_housework_ && since >= kHouseAgain)) keep_house();
     if (idle && watched_) look_for_others();
     lock.lock();
     in_transaction_ = false;
@@ -555,17 +557,21 @@ void Writer::keep_house() {
   if (!housekeeping_) return;
   class Housekeeping final : public Operation {
    public:
-    explicit Housekeeping(const std::function<void(State&)>& function) : function_(function) { durable = false; }
-    void run(State& state) override { function_(state); }
+    Housekeeping(const std::function<bool(State&)>& function, bool& more) : function_(function), more_(more) {
+      durable = false;
+    }
+    void run(State& state) override { more_ = function_(state); }
     void finish(const Error* failure, Durability) noexcept override {
       if (failure) log::write(log::Level::warn, *failure);
     }
 
    private:
-    const std::function<void(State&)>& function_;
+    const std::function<bool(State&)>& function_;
+    bool& more_;
   };
+  more_housework_ = false;
   std::vector<Queued> batch;
-  auto operation = std::make_unique<Housekeeping>(housekeeping_);
+  auto operation = std::make_unique<Housekeeping>(housekeeping_, more_housework_);
   Operation* raw = operation.get();
   batch.push_back({raw, std::move(operation)});
   transact(batch);

@@ -112,8 +112,9 @@ class Writer {
   void distrust_log() { log_distrusted_ = true; }
   /// Called after commits with the size of the write-ahead log. Set before start().
   void on_commit(std::function<void(std::uint64_t wal_bytes)> callback) { on_commit_ = std::move(callback); }
-  /// Called about once a second while nothing is queued, and at least every ten seconds. On the writer thread.
-  void on_idle(std::function<void(State&)> housekeeping) { housekeeping_ = std::move(housekeeping); }
+  /// Called about once a second while nothing is queued, and at least every ten seconds; soon again when it says that
+  /// there is more to do. On the writer thread.
+  void on_idle(std::function<bool(State&)> housekeeping) { housekeeping_ = std::move(housekeeping); }
 
  private:
   struct Queued {
@@ -148,7 +149,7 @@ class Writer {
   LockFile& lock_;
   const StoreClock& clock_;
   std::function<void(std::uint64_t)> on_commit_;
-  std::function<void(State&)> housekeeping_;
+  std::function<bool(State&)> housekeeping_;
 
   // Writer thread only.
   std::unique_ptr<Connection> connection_;
@@ -165,6 +166,7 @@ class Writer {
   std::uint64_t space_free_ = 0;
   std::uint64_t space_floor_ = 0;
   std::chrono::steady_clock::time_point house_kept_{};
+  bool more_housework_ = false;
 
   mutable std::mutex mutex_;
   std::condition_variable wake_writer_;
