@@ -73,6 +73,7 @@ struct Examination {
   bool in_memory = false;  ///< memory: has no machine below it; nothing but the store and limits is looked at
   std::optional<Error> refused = {};      ///< why it cannot be opened
   std::optional<std::string> owner = {};  ///< pid of who serves it; empty text = somebody
+  bool owner_hidden = false;              ///< the lock file is there and cannot be read
   std::optional<Timestamp> newest = {};   ///< when its newest event was stored
   std::uint64_t file_bytes = 0;
   // Where it lies

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -42,10 +43,13 @@ std::optional<Timestamp> newest_of(Store& store) {
 }
 
 /// The owner holds a record lock on byte 0 of the lock file, whose text is its pid (docs/formats/sqlite.md).
-std::optional<std::string> owner_of(const std::string& store_path) {
+void look_for_owner(Examination& seen, const std::string& store_path) {
   const std::string path = store_path + ".lock";
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return std::nullopt;
+  if (fd < 0) {
+    seen.owner_hidden = errno != ENOENT && errno != ENOTDIR;
+    return;
+  }
   struct flock asked {};
   asked.l_type = F_WRLCK;
   asked.l_whence = SEEK_SET;
@@ -53,9 +57,9 @@ std::optional<std::string> owner_of(const std::string& store_path) {
   asked.l_len = 1;
   const bool held = ::fcntl(fd, F_OFD_GETLK, &asked) == 0 && asked.l_type != F_UNLCK;
   ::close(fd);
-  if (!held) return std::nullopt;
+  if (!held) return;
   const std::string pid = text_of(path);
-  return pid.substr(0, pid.find_first_not_of("0123456789"));
+  seen.owner = pid.substr(0, pid.find_first_not_of("0123456789"));
 }
 
 void look_at_store(Examination& seen, const ExamineOptions& options, const std::string& url, const std::string& path) {
@@ -75,7 +79,7 @@ void look_at_store(Examination& seen, const ExamineOptions& options, const std::
   } catch (const Error& error) {
     seen.refused = error;
   }
-  if (!path.empty()) seen.owner = owner_of(path);
+  look_for_owner(seen, path);
 }
 
 void look_at_files(Examination& seen, const std::string& path) {

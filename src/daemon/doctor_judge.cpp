@@ -59,6 +59,7 @@ Finding judge_store(const Examination& seen) {
 }
 
 Finding judge_owner(const Examination& seen) {
+  if (seen.owner_hidden) return ok("owner", "unknown: this user may not read the lock file");
   if (!seen.owner) return ok("owner", "nobody serves it");
   return ok("owner", seen.owner->empty() ? "a process serves it" : "served by pid " + *seen.owner);
 }
@@ -230,10 +231,10 @@ Finding judge_permissions(const Examination& seen) {
                              : "what the events say: other users of this machine can get at it",
               fmt::format("chmod {} {}", file.directory ? "700" : "600", file.path)};
     }
-    if (!file.directory && file.owner != seen.files.back().owner) {
+    const FileState& first = seen.files.front();
+    if (!file.directory && file.owner != first.owner) {
       return {"permissions", FindingLevel::warn,
-              fmt::format("{} belongs to user {}, {} to user {}", file.path, file.owner, seen.files.back().path,
-                          seen.files.back().owner),
+              fmt::format("{} belongs to user {}, {} to user {}", file.path, file.owner, first.path, first.owner),
               "nothing, but the one of them may shut the other out of the store", run_as};
     }
   }
