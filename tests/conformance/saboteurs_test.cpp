@@ -247,6 +247,50 @@ class CredulousLedger : public PassingLedger {
   }
 };
 
+/// Trims as if nobody read the stream any more.
+class RecklessLog : public PassingLog {
+ public:
+  using PassingLog::PassingLog;
+  TrimResult trim(const StreamName& stream, const TrimRequest& request) override {
+    TrimRequest forced = request;
+    forced.force = true;
+    return inner_.trim(stream, forced);
+  }
+};
+
+/// Does what it was only asked to foretell.
+class HastyLog : public PassingLog {
+ public:
+  using PassingLog::PassingLog;
+  TrimResult trim(const StreamName& stream, const TrimRequest& request) override {
+    TrimRequest wet = request;
+    wet.dry_run = false;
+    return inner_.trim(stream, wet);
+  }
+};
+
+/// Says that an event is erased, and keeps it.
+class HoardingLog : public PassingLog {
+ public:
+  using PassingLog::PassingLog;
+  std::optional<Position> erase(const StreamName& stream, std::string_view source, std::string_view id) override {
+    const auto found = inner_.find(stream, id, source);
+    return found.empty() ? std::nullopt : std::optional(found.front().stored.position);
+  }
+};
+
+/// Finds what is in the log, and nothing of what was trimmed.
+class ForgetfulLog : public PassingLog {
+ public:
+  using PassingLog::PassingLog;
+  std::vector<FoundEvent> find(const StreamName& stream, std::string_view id,
+                               std::optional<std::string_view> source) override {
+    auto found = inner_.find(stream, id, source);
+    std::erase_if(found, [](const FoundEvent& event) { return event.trimmed_at.has_value(); });
+    return found;
+  }
+};
+
 bool notices(const Check& check, const Wrap& wrap) {
   Subject subject(store_cases().front(), wrap);
   try {
@@ -295,6 +339,18 @@ TEST(Saboteur, AKeyThatOvertakesItselfIsNoticed) {
 }
 TEST(Saboteur, ChargingAnInnocentNeighbourIsNoticed) {
   expect_noticed(spoiled_by<PassingLog, ChargingLedger>(), {"innocent_neighbours", check_innocent_neighbours});
+}
+TEST(Saboteur, TrimmingWhatALiveGroupNeedsIsNoticed) {
+  EXPECT_TRUE(notices({"trim", check_trim}, spoiled_by<RecklessLog, PassingLedger>()));
+}
+TEST(Saboteur, ADryRunThatTrimsIsNoticed) {
+  EXPECT_TRUE(notices({"dry_run", check_dry_run}, spoiled_by<HastyLog, PassingLedger>()));
+}
+TEST(Saboteur, KeepingAnErasedEventIsNoticed) {
+  EXPECT_TRUE(notices({"erase", check_erase}, spoiled_by<HoardingLog, PassingLedger>()));
+}
+TEST(Saboteur, NotFindingWhatWasTrimmedIsNoticed) {
+  EXPECT_TRUE(notices({"find", check_find}, spoiled_by<ForgetfulLog, PassingLedger>()));
 }
 TEST(Saboteur, AcceptingAStaleLeaseIsNoticed) {
   expect_noticed(spoiled_by<PassingLog, CredulousLedger>(), {"stale_leases", check_stale_leases});
