@@ -134,8 +134,11 @@ StoreOptions with_url_options(const StoreUrl& url, StoreOptions options) {
       options.dedup_keep = std::chrono::seconds(number(option, "seconds", 10ULL * 366 * 24 * 3600));
     } else if (option.first == "min_free") {
       options.min_free_bytes = number(option, "bytes", 1ULL << 60);
+    } else if (option.first == "history") {
+      options.history = std::chrono::seconds(number(option, "seconds", 10ULL * 366 * 24 * 3600));
     } else {
-      bad_url(url.scheme + ":", "unknown option '" + option.first + "'; the known ones are dedup_keep, min_free");
+      bad_url(url.scheme + ":",
+              "unknown option '" + option.first + "'; the known ones are dedup_keep, min_free, history");
     }
   }
   return options;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "millrace/replay.hpp"
 #include "subject.hpp"
 
 namespace millrace::conformance {
@@ -154,8 +155,11 @@ void GroupModel::claimed(const std::string& holder, std::size_t max, const Claim
             position);
     const auto stored = log_.events().find(position);
     if (!fate.redriven) require(stored != log_.events().end(), "an unsettled event stands in the log", position);
-    if (stored != log_.events().end())
-      require(delivery.event == stored->second, "delivered as it was stored", position);
+    if (stored != log_.events().end()) {
+      Event expected = stored->second;
+      if (!fate.replayid.empty()) expected.set_extension(kReplayId, fate.replayid);
+      require(delivery.event == expected, "delivered as it was stored, a replay's with its id", position);
+    }
     fate.claim = id;
     fate.open = true;
     ++fate.attempts;
@@ -179,6 +183,8 @@ void GroupModel::settle(Position position) {
   fate.settled = !comes_again;
   fate.open = false;
   fate.redriven = false;
+  fate.replayid.clear();
+  fate.settled_in = 0;
   fate.claim = 0;
   fate.suspect = false;
   fate.due = true;
@@ -213,6 +219,7 @@ bool GroupModel::settled(const Lease& lease, const Outcome& outcome) {
   switch (outcome.kind) {
     case Outcome::Kind::ack:
       settle(position);
+      fate.settled_in = lease.claim;
       ++processed_;
       break;
     case Outcome::Kind::reject:
@@ -303,6 +310,31 @@ std::uint64_t GroupModel::redriven() {
     it = dead_.erase(it);
   }
   return count;
+}
+
+std::vector<ReplayStatus> GroupModel::replayed(const std::string& replayid, const std::vector<Position>& positions) {
+  std::vector<ReplayStatus> answers;
+  for (const Position position : positions) {
+    const auto it = fates_.find(position);
+    if (it != fates_.end() && !it->second.settled && (it->second.open || position <= cursor_)) {
+      answers.push_back(ReplayStatus::open);
+    } else if (!log_.events().contains(position)) {
+      answers.push_back(ReplayStatus::gone);
+    } else if (it == fates_.end()) {
+      answers.push_back(ReplayStatus::filtered_out);
+    } else if (position > cursor_) {
+      answers.push_back(ReplayStatus::ahead);
+    } else {
+      Fate fate;
+      fate.key = it->second.key;
+      fate.open = true;
+      fate.redriven = dead_.erase(position) != 0;
+      fate.replayid = replayid;
+      it->second = fate;
+      answers.push_back(ReplayStatus::accepted);
+    }
+  }
+  return answers;
 }
 
 std::uint64_t GroupModel::purged() {
@@ -396,6 +428,39 @@ void GroupModel::check_dead(const std::vector<DeadLetter>& dead) const {
     ++next;
   }
   require(next == dead.end(), "no dead letter is listed that nobody buried");
+}
+
+void GroupModel::check_where(Position position, const Whereabouts& where) const {
+  using State = Whereabouts::State;
+  const auto it = fates_.find(position);
+  const auto is = [&](State state) {
+    require(where.state == state,
+            "where says " + std::string(to_string(where.state)) + ", not " + std::string(to_string(state)), position);
+  };
+  if (it == fates_.end()) return is(State::filtered_out);
+  const Fate& fate = it->second;
+  if (!fate.settled && (fate.open || position <= cursor_)) {
+    is(State::open);
+    require(where.pending && where.pending->position == position && where.pending->attempt == fate.attempts &&
+                (where.pending->state == PendingEvent::State::claimed) == (fate.claim != 0),
+            "where tells what is pending", position);
+    if (where.parked_behind) {
+      require(same_key(fates_.at(*where.parked_behind), fate), "parked behind one of its key", position);
+    }
+  } else if (position > cursor_) {
+    is(State::ahead);
+    require(where.behind == log_.after(cursor_) - log_.after(position) - 1, "how far ahead it is", position);
+  } else if (dead_.contains(position)) {
+    is(State::dead);
+    require(!where.reason.empty() && where.died_at, "why it is dead", position);
+  } else {
+    is(State::settled);
+    require(where.settled_before.has_value(), "before when it was settled", position);
+    if (fate.settled_in != 0) {
+      require(where.claim == fate.settled_in && where.settled_after && *where.settled_after <= *where.settled_before,
+              "in which claim it was settled", position);
+    }
+  }
 }
 
 std::vector<Position> GroupModel::open() const {

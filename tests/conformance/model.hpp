@@ -52,6 +52,8 @@ class GroupModel {
   /// How many the store must have handed back.
   std::uint64_t redriven();
   std::uint64_t purged();
+  /// What each position must have been answered.
+  std::vector<ReplayStatus> replayed(const std::string& replayid, const std::vector<Position>& positions);
   void paused(bool value) { paused_ = value; }
   void forced_trim(Position to);
   /// Nothing at or before this may be missing; how far a trim may go.
@@ -63,6 +65,8 @@ class GroupModel {
   void check_info(const GroupInfo& info);
   void check_pending(const std::vector<PendingEvent>& pending) const;
   void check_dead(const std::vector<DeadLetter>& dead) const;
+  /// \param position of an event that stands in the log; after check_info.
+  void check_where(Position position, const Whereabouts& where) const;
 
   [[nodiscard]] const GroupName& name() const { return name_; }
   [[nodiscard]] bool current(const Lease& lease) const;
@@ -78,6 +82,8 @@ class GroupModel {
     bool due = true;
     bool suspect = false;
     std::uint64_t claim = 0;
+    std::uint64_t settled_in = 0;  ///< the claim in which it was acknowledged
+    std::string replayid = {};
     std::uint32_t attempts = 0, failures = 0, handler_failures = 0, crashes = 0;
   };
   struct Claim {

@@ -55,7 +55,8 @@ class Walk {
     const std::size_t dice = below(100);
     if (dice < 20) return append(), "append";
     if (dice < 45) return claim(), "claim";
-    if (dice < 75) return settle(), "settle";
+    if (dice < 73) return settle(), "settle";
+    if (dice < 75) return replay(), "replay";
     if (dice < 79) return session(), "session";
     if (dice < 82) return crash(), "lease ran out";
     if (dice < 85) return extend(), "extend";
@@ -221,6 +222,16 @@ class Walk {
     require_equal(subject_.ledger().redrive(group.name(), {}), expected, "events handed back by redrive");
   }
 
+  void replay() {
+    if (log_.last() == Position{}) return;
+    GroupModel& group = any_group();
+    std::vector<Position> positions;
+    for (std::size_t n = 1 + below(5); n > 0; --n) positions.emplace_back(1 + below(log_.last().low));
+    const std::string id = "replay-" + std::to_string(below(10));
+    const auto expected = group.replayed(id, positions);
+    require(subject_.ledger().replay(group.name(), id, positions) == expected, "what a replay answers");
+  }
+
   void purge() {
     GroupModel& group = any_group();
     const std::uint64_t expected = group.purged();
@@ -265,6 +276,9 @@ class Walk {
       group.check_info(subject_.ledger().group(group.name()));
       group.check_pending(subject_.ledger().pending(group.name(), {}, 100'000));
       group.check_dead(subject_.ledger().dead_letters(group.name(), {.limit = 100'000}));
+      if (log_.events().empty()) continue;
+      const Position any = std::next(log_.events().begin(), static_cast<long>(below(log_.events().size())))->first;
+      group.check_where(any, subject_.ledger().where(group.name(), any));
     }
   }
 

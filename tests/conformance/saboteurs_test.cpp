@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 
+#include "millrace/replay.hpp"
 #include "subject.hpp"
 
 namespace millrace::conformance {
@@ -247,6 +248,30 @@ class CredulousLedger : public PassingLedger {
   }
 };
 
+/// Hands replayed events out as if they were new.
+class SilentReplayLedger : public PassingLedger {
+ public:
+  using PassingLedger::PassingLedger;
+  ClaimAnswer claim(const GroupName& group, const ClaimRequest& request) override {
+    ClaimAnswer answer = inner_.claim(group, request);
+    for (Delivery& delivery : answer.deliveries) {
+      std::erase_if(delivery.event.extensions, [](const Extension& extension) { return extension.name == kReplayId; });
+    }
+    return answer;
+  }
+};
+
+/// Says of an event that is still open that it is settled.
+class OptimisticLedger : public PassingLedger {
+ public:
+  using PassingLedger::PassingLedger;
+  Whereabouts where(const GroupName& group, Position position) override {
+    Whereabouts where = inner_.where(group, position);
+    if (where.state == Whereabouts::State::open) where.state = Whereabouts::State::settled;
+    return where;
+  }
+};
+
 /// Trims as if nobody read the stream any more.
 class RecklessLog : public PassingLog {
  public:
@@ -339,6 +364,12 @@ TEST(Saboteur, AKeyThatOvertakesItselfIsNoticed) {
 }
 TEST(Saboteur, ChargingAnInnocentNeighbourIsNoticed) {
   expect_noticed(spoiled_by<PassingLog, ChargingLedger>(), {"innocent_neighbours", check_innocent_neighbours});
+}
+TEST(Saboteur, ReplayingWithoutSayingSoIsNoticed) {
+  expect_noticed(spoiled_by<PassingLog, SilentReplayLedger>(), {"replay", check_replay});
+}
+TEST(Saboteur, CallingAnOpenEventSettledIsNoticed) {
+  expect_noticed(spoiled_by<PassingLog, OptimisticLedger>(), {"where", check_where});
 }
 TEST(Saboteur, TrimmingWhatALiveGroupNeedsIsNoticed) {
   EXPECT_TRUE(notices({"trim", check_trim}, spoiled_by<RecklessLog, PassingLedger>()));

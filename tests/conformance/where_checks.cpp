@@ -3,7 +3,9 @@
 // Where an event is in a group, and opening it once more.
 
 #include <algorithm>
+#include <atomic>
 #include <map>
+#include <thread>
 
 #include "millrace/replay.hpp"
 #include "subject.hpp"
@@ -163,6 +165,146 @@ void check_replay(Subject& subject) {
   deliveries = again.claim("g", claim_by("d", 1)).deliveries;
   require(deliveries.size() == 1 && deliveries[0].position == a2 && replayid_of(deliveries[0]).empty(),
           "what a seek back hands out is no replay");
+}
+
+void check_history(Subject& subject) {
+  Ledger& ledger = subject.ledger();
+  ledger.ensure_group("g", from_beginning({}, {"order.*"}));
+  const Position before_start = append_one(subject, "start");
+  ledger.ensure_group("late", {.stream = StreamName(kDefaultStream), .start = Start::end()});
+  const Whereabouts passed = ledger.where("late", before_start);
+  require_state(passed, State::settled, "an event before the start");
+  require(!passed.claim && !passed.settled_after && passed.settled_before,
+          "settled by nobody, before the group was made");
+
+  std::vector<Position> at{before_start};
+  for (const char* id : {"e1", "e2", "e3", "e4", "e5"}) at.push_back(append_one(subject, id));
+  const auto one = ledger.claim("g", claim_by("one", 3)).deliveries;
+  const auto two = ledger.claim("g", claim_by("two", 3)).deliveries;
+  const auto settled_by = [&](Position position, const Delivery& delivery, const std::string& consumer) {
+    const Whereabouts where = subject.ledger().where("g", position);
+    require_state(where, State::settled, "position " + position.to_string());
+    require(where.claim == delivery.lease.claim && where.consumer == consumer,
+            "settled in its claim, by " + consumer + ", not '" + where.consumer + "'");
+    require(where.settled_after && where.settled_before && *where.settled_after <= *where.settled_before,
+            "between two times");
+  };
+  const auto settled_by_nobody = [&](Position position, const std::string& what) {
+    const Whereabouts where = subject.ledger().where("g", position);
+    require_state(where, State::settled, what);
+    require(!where.claim && where.consumer.empty() && !where.settled_after && where.settled_before,
+            what + ": by nobody, before some time");
+  };
+  settle_all(subject, "g", {one[0]}, Outcome::ack());
+  settled_by(at[0], one[0], "one");  // its claim is not through
+  settle_all(subject, "g", {one[1]}, Outcome::retry("later", FailureClass::handler, Milliseconds{0}));
+  settle_all(subject, "g", {two[0], two[1], two[2]}, Outcome::ack());
+  const auto three = ledger.claim("g", claim_by("three", 1)).deliveries;
+  require(three.size() == 1 && three[0].position == at[1], "the retry");
+  settle_all(subject, "g", three, Outcome::ack());
+  settled_by(at[1], three[0], "three");
+  settle_all(subject, "g", {one[2]}, Outcome::reject("no"));  // the claim is through after that of the retry
+  settled_by(at[0], one[0], "one");
+  settled_by(at[1], three[0], "three");
+  settled_by(at[5], two[2], "two");
+  if (subject.about().persistent) {
+    subject.reopen();
+    settled_by(at[0], one[0], "one");
+    settled_by(at[1], three[0], "three");
+  }
+  Ledger& again = subject.ledger();
+  again.purge("g", {});
+  settled_by_nobody(at[2], "a dead letter that was purged");
+
+  again.replay("g", "r", std::vector{at[0], at[3]});
+  again.alter_group("g", {.skip = at[3]});
+  settled_by_nobody(at[3], "an event that was skipped");
+  const auto four = again.claim("g", claim_by("four")).deliveries;
+  settle_all(subject, "g", four, Outcome::ack());
+  settled_by(at[0], four.at(0), "four");
+
+  again.alter_group("g", {.seek = Start::after(at[3])});
+  const auto five = again.claim("g", claim_by("five")).deliveries;
+  require_equal(five.size(), 2U, "handed out once more");
+  settle_all(subject, "g", {five[0]}, Outcome::ack());
+  again.alter_group("g", {.seek = Start::end()});
+  settled_by(at[4], five[0], "five");
+  settled_by_nobody(at[5], "an event that a seek passed over while it was claimed");
+  settled_by(at[0], four[0], "four");
+
+  // Two events that are settled without a hand-out, in the range of a claim.
+  Event expired = make_event("expired");
+  expired.set_extension("expirytime", "2001-01-01T00:00:00Z");
+  const Position before = append_one(subject, "before");
+  const Position dropped = subject.append(expired);
+  const Position filtered = append_one(subject, "filtered", {}, "user.seen");
+  const Position after = append_one(subject, "after");
+  const auto six = again.claim("g", claim_by("six")).deliveries;
+  settle_all(subject, "g", six, Outcome::ack());
+  settled_by(before, six.at(0), "six");
+  settled_by(after, six.at(1), "six");
+  settled_by_nobody(dropped, "an expired event");
+  again.alter_group("g", {.types = std::vector<std::string>{}});
+  settled_by_nobody(filtered, "an event the filter had passed over");
+}
+
+void check_history_ends(Subject& subject) {
+  const auto settle_one = [&](const std::string& id) {
+    subject.ledger().ensure_group("g", from_beginning());
+    const Position position = append_one(subject, id);
+    settle_all(subject, "g", subject.ledger().claim("g", claim_by("c")).deliveries, Outcome::ack());
+    return position;
+  };
+  const auto known = [&](Position position) {
+    const Whereabouts where = subject.ledger().where("g", position);
+    require_state(where, State::settled, "an acknowledged event");
+    require(where.settled_before.has_value(), "before when it was settled is known");
+    return where.claim.has_value();
+  };
+  subject.reopen_with("history=0");
+  require(!known(settle_one("unknown")), "history=0 keeps no history");
+  subject.reopen_with("history=2");
+  const Position position = settle_one("known");
+  require(known(position), "and a history is kept");
+  for (int turns = 0; known(position); ++turns) {
+    require(turns < 200, "what is older than the history is forgotten");
+    std::this_thread::sleep_for(Milliseconds{100});
+  }
+}
+
+void check_dead_letter_queries(Subject& subject) {
+  Ledger& ledger = subject.ledger();
+  ledger.ensure_group("g", from_beginning());
+  const auto bury = [&](const std::string& id) {
+    append_one(subject, id);
+    settle_all(subject, "g", ledger.claim("g", claim_by("c")).deliveries, Outcome::reject("no"));
+    std::this_thread::sleep_for(Milliseconds{2});
+  };
+  for (const char* id : {"one", "two", "three"}) bury(id);
+  const auto dead = ledger.dead_letters("g", {});
+  require_equal(dead.size(), 3U, "dead letters");
+  const Timestamp second = dead[1].died_at;
+  require_equal(ledger.dead_letters("g", {.since = second}).size(), 2U, "dead letters since a time");
+  require_equal(ledger.dead_letters("g", {.until = second}).size(), 1U, "dead letters until a time");
+  require_equal(ledger.redrive("g", {.since = second, .dry_run = true}), 2U, "a dry redrive");
+  require_equal(ledger.purge("g", {.until = second, .dry_run = true}), 1U, "a dry purge");
+  require(ledger.group("g").dead == 3 && ledger.group("g").lag.waiting == 0, "a dry run changes nothing");
+  require_equal(ledger.purge("g", {.until = second}), 1U, "purged");
+  require_equal(ledger.redrive("g", {.since = second, .until = dead[2].died_at}), 1U, "redriven");
+  require_equal(ledger.group("g").dead, 1U, "dead letters left");
+
+  // Two redrives at once deliver once.
+  std::atomic<std::uint64_t> redriven{0};
+  for (int i = 0; i < 20; ++i) bury("more" + std::to_string(i));
+  const std::uint64_t waiting = ledger.group("g").lag.waiting;
+  const std::uint64_t all = ledger.group("g").dead;
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 4; ++i) threads.emplace_back([&] { redriven += ledger.redrive("g", {}); });
+  }
+  require_equal(redriven.load(), all, "redriven by all together");
+  require_equal(ledger.group("g").lag.waiting, waiting + all, "waiting after several redrives at once");
+  require_equal(ledger.group("g").dead, 0U, "dead letters after that");
 }
 
 }  // namespace millrace::conformance

@@ -39,6 +39,15 @@ void GroupState::give_parked_followers(KeyHash key_hash, Timestamp now, std::uin
 void GroupState::take_fresh(std::uint64_t claim_id, Claim& claim, const ClaimRequest& request, FreshEvents& fresh,
                             std::size_t bytes, HandOut& out) {
   Ordinal cursor = progress_.cursor;
+  std::vector<Ordinal> between;  // met since the last one that counts as taken
+  const auto take = [&](Ordinal ordinal) {
+    if (claim.fresh_first == 0) claim.fresh_first = ordinal;
+    if (claim.fresh_first != ordinal) {
+      for (const Ordinal other : between) claim.apart.add(other);
+    }
+    between.clear();
+    claim.fresh_last = ordinal;
+  };
   while (out.events.size() < request.max && bytes < request.max_bytes) {
     const std::optional<Candidate> candidate = fresh.next();
     if (!candidate) {
@@ -47,11 +56,14 @@ void GroupState::take_fresh(std::uint64_t claim_id, Claim& claim, const ClaimReq
     }
     const Ordinal ordinal = candidate->ordinal;
     if (items_.contains(ordinal)) {  // redriven, and met again after a seek back
+      between.push_back(ordinal);
       cursor = ordinal;
       continue;
     }
     if (candidate->expired) {
       ++progress_.counters.expired;
+      take(ordinal);
+      claim.apart.add(ordinal);
       changes_.progress = true;
       cursor = ordinal;
       continue;
@@ -68,11 +80,13 @@ void GroupState::take_fresh(std::uint64_t claim_id, Claim& claim, const ClaimReq
     item.bytes = candidate->bytes;
     add_to_key(ordinal, item.key);
     if (park) {
+      between.push_back(ordinal);
       place(ordinal, item);
       refresh_head(item.key);  // a redriven event that stood first stands behind it now
       note(ordinal, item);
     } else {
       bytes += candidate->bytes;
+      take(ordinal);
       give(ordinal, item, claim_id, claim, out, true);
     }
   }
@@ -139,6 +153,13 @@ GroupState::HandOut GroupState::claim(Timestamp now, std::uint64_t claim_id, con
   }
 
   if (out.events.empty()) {
+    if (claim.fresh_first != 0) {  // all that was met had expired
+      changes_.settled.push_back({.fresh = true,
+                                  .pass = progress_.pass,
+                                  .first = claim.fresh_first,
+                                  .last = claim.fresh_last,
+                                  .apart = claim.apart});
+    }
     out.next_due = next_due(now);
     return out;
   }

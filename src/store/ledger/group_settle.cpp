@@ -18,7 +18,9 @@ bool GroupState::later_than_open_one(Ordinal ordinal, const Item& item) const {
 /// Takes an event out of its claim, to wait.
 void GroupState::unclaim(Ordinal ordinal, Item& item) {
   const std::uint64_t claim_id = item.claim;
-  claims_.at(claim_id).open.remove(ordinal);
+  Claim& claim = claims_.at(claim_id);
+  claim.open.remove(ordinal);
+  if (claim.settles_as_fresh(ordinal)) claim.apart.add(ordinal);
   changes_.claims.insert(claim_id);
   item.claim = 0;
   --claimed_;
@@ -59,7 +61,7 @@ bool GroupState::settle(Timestamp now, const Lease& lease, const Outcome& outcom
   switch (outcome.kind) {
     case Outcome::Kind::ack:
       ++progress_.counters.processed;
-      close(it);
+      close(it, true);
       return true;
     case Outcome::Kind::reject:
       return bury(ordinal, "rejected: " + outcome.reason);
@@ -117,6 +119,7 @@ bool GroupState::settle_expired(Ordinal ordinal) {
   if (it == items_.end()) return false;
   ++progress_.counters.expired;
   close(it);
+  note_settled_alone(ordinal);
   return true;
 }
 
@@ -125,7 +128,12 @@ bool GroupState::skip(Ordinal ordinal) {
   if (it == items_.end()) return false;
   ++progress_.counters.skipped;
   close(it);
+  note_settled_alone(ordinal);
   return true;
+}
+
+void GroupState::note_settled_alone(Ordinal ordinal) {
+  changes_.settled.push_back({.first = ordinal, .last = ordinal});
 }
 
 bool GroupState::redrive(Ordinal ordinal, OpenEvent event) {

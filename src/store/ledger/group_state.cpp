@@ -121,7 +121,8 @@ void GroupState::note(Ordinal ordinal, Item& item) {
   item.has_row = !plain;
 }
 
-void GroupState::close(Items::iterator it) {
+/// \param by_its_claim its holder acknowledged it; anything else is no deed of that claim.
+void GroupState::close(Items::iterator it, bool by_its_claim) {
   const Ordinal ordinal = it->first;
   Item& item = it->second;
   unplace(ordinal, item);
@@ -135,6 +136,9 @@ void GroupState::close(Items::iterator it) {
     --claimed_;
     const auto claim = claims_.find(item.claim);
     claim->second.open.remove(ordinal);
+    const bool fresh = claim->second.settles_as_fresh(ordinal);
+    if (by_its_claim && !fresh) claim->second.again.add(ordinal);
+    if (!by_its_claim && fresh) claim->second.apart.add(ordinal);
     changes_.claims.insert(item.claim);
     drop_claim_if_done(item.claim);
   } else if (item.suspect) {
@@ -146,6 +150,16 @@ void GroupState::close(Items::iterator it) {
 void GroupState::drop_claim_if_done(std::uint64_t claim_id) {
   const auto it = claims_.find(claim_id);
   if (it == claims_.end() || !it->second.open.empty()) return;
+  const Claim& claim = it->second;
+  if (claim.fresh_first != 0) {
+    changes_.settled.push_back({claim_id, true, progress_.pass, claim.fresh_first, claim.fresh_last, claim.apart,
+                                claim.consumer, claim.claimed_at});
+  }
+  for (const auto& [first, last] : claim.again.ranges()) {
+    for (Ordinal o = first; o <= last; ++o) {
+      changes_.settled.push_back({claim_id, false, 0, o, o, {}, claim.consumer, claim.claimed_at});
+    }
+  }
   const auto held = holders_.find(holder_of(it->second));
   held->second.erase(claim_id);
   if (held->second.empty()) holders_.erase(held);
@@ -219,6 +233,7 @@ void GroupState::seek(Ordinal cursor, std::uint64_t passed) {
     close(it);
   }
   progress_.cursor = cursor;
+  ++progress_.pass;
   progress_.counters.skipped += passed;
   changes_.progress = true;
   changes_.wake = true;

@@ -80,6 +80,15 @@ struct Claim {
   Timestamp claimed_at{};
   bool alone = false;  ///< one event, to a consumer that held and got nothing else meanwhile
   RangeSet open;       ///< events of it that are not settled
+
+  // What becomes of it in the history (docs/adr/0006-history-of-settled-events.md).
+  Ordinal fresh_first = 0, fresh_last = 0;  ///< from the first to the last event it took from the cursor; 0 = none
+  RangeSet apart;                           ///< between those: what it did not take, or did not settle
+  RangeSet again;                           ///< settled by it, but not taken from the cursor
+
+  [[nodiscard]] bool settles_as_fresh(Ordinal ordinal) const {
+    return fresh_first != 0 && fresh_first <= ordinal && ordinal <= fresh_last && !apart.contains(ordinal);
+  }
 };
 
 struct Counters {
@@ -90,8 +99,9 @@ struct Counters {
 /// What a store keeps of a group's progress. The rest (claims, items) has rows of its own.
 struct Progress {
   Ordinal cursor = 0;
-  RangeSet ready;     ///< plain, unclaimed, never handed out or released (attempts = 0)
-  RangeSet suspects;  ///< plain, unclaimed, suspect (attempts = 1)
+  RangeSet ready;          ///< plain, unclaimed, never handed out or released (attempts = 0)
+  RangeSet suspects;       ///< plain, unclaimed, suspect (attempts = 1)
+  std::uint64_t pass = 0;  ///< seeks so far: within one pass the cursor goes forward only
   Counters counters;
 };
 
@@ -112,12 +122,23 @@ struct Changes {
     Item item;  ///< as it was when it died
     std::string reason;
   };
-  std::vector<Dead> dead;              ///< copy the event into the dead letters (or refresh the row, when redriven)
+  std::vector<Dead> dead;  ///< copy the event into the dead letters (or refresh the row, when redriven)
+  /// For the history: what was settled, and by which claim.
+  struct Settled {
+    std::uint64_t claim = 0;  ///< 0 = nobody's: skipped or expired
+    bool fresh = false;       ///< taken from the cursor; else `first` alone, handed out again
+    std::uint64_t pass = 0;   ///< of fresh
+    Ordinal first = 0, last = 0;
+    RangeSet apart = {};  ///< between them, but not settled by it
+    std::string consumer = {};
+    Timestamp claimed_at = {};
+  };
+  std::vector<Settled> settled;
   std::vector<Ordinal> redriven_done;  ///< redriven events that were settled: drop their hidden dead-letter row
   bool wake = false;                   ///< something became claimable that was not
 
   [[nodiscard]] bool empty() const {
-    return !progress && claims.empty() && items.empty() && dead.empty() && redriven_done.empty();
+    return !progress && claims.empty() && items.empty() && dead.empty() && redriven_done.empty() && settled.empty();
   }
 };
 
@@ -227,7 +248,8 @@ class GroupState {
   void give_back(Ordinal ordinal, Item& item);
   bool open_again(Ordinal ordinal, OpenEvent event, std::string_view replayid, bool redriven);
   void withdraw_later(Ordinal ordinal, KeyHash key, std::uint64_t claim_id);
-  void close(Items::iterator it);
+  void close(Items::iterator it, bool by_its_claim = false);
+  void note_settled_alone(Ordinal ordinal);
   void drop_claim_if_done(std::uint64_t claim_id);
   void expire_claim(Timestamp now, std::uint64_t claim_id);
   void promote_due(Timestamp now);

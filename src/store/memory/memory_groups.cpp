@@ -147,12 +147,14 @@ GroupInfo MemoryLedger::alter_group(const GroupName& name, const GroupChange& ch
   if (change.types) {
     group.identity.types = *change.types;
     group.filter = filter;
+    group.types_changed = group.unrecorded_to = now;
   }
   if (change.order) group.identity.order = *change.order;
   if (change.skip) group.state.skip(skip);
   if (change.seek) {
     const Ordinal old = std::max(group.state.progress().cursor, stream.trimmed_to());
     group.state.seek(cursor, cursor > old ? cursor - old : 0);
+    group.unrecorded_to = now;
   }
   apply(group, now);
   shared_.notifier.changed();  // resumed, or events before the new cursor

@@ -77,7 +77,17 @@ void MemoryLedger::apply(Group& group, Timestamp now) {
     row.open_again = false;
   }
   for (const Ordinal ordinal : changes.redriven_done) group.dead.erase(ordinal);
+  record(group, changes.settled, now);
   if (changes.wake) shared_.notifier.changed();
+}
+
+void MemoryLedger::record(Group& group, const std::vector<ledger::Changes::Settled>& settled, Timestamp now) {
+  if (shared_.options.history.count() == 0) {
+    if (!settled.empty()) group.unrecorded_to = now;
+    return;
+  }
+  for (const auto& one : settled) group.history.add(one, one.claim != 0 ? one.claim : ++shared_.last_claim, now);
+  group.history.prune(now - shared_.options.history);
 }
 
 // ---- Sessions ----
@@ -269,7 +279,8 @@ class DeadLetterFilter {
   }
   [[nodiscard]] bool matches(Ordinal ordinal, const DeadRow& row) const {
     return !row.open_again && ordinal > after_ && (positions_.empty() || positions_.contains(ordinal)) &&
-           types_.matches(row.letter.event.type) &&
+           types_.matches(row.letter.event.type) && (!query_.since || row.letter.died_at >= *query_.since) &&
+           (!query_.until || row.letter.died_at < *query_.until) &&
            (!query_.reason_contains || row.letter.reason.find(*query_.reason_contains) != std::string::npos);
   }
 
@@ -303,6 +314,10 @@ std::uint64_t MemoryLedger::redrive(const GroupName& name, const DeadLetterQuery
   std::uint64_t count = 0;
   for (auto& [ordinal, row] : group.dead) {
     if (!filter.matches(ordinal, row)) continue;
+    if (query.dry_run) {
+      count += group.state.item(ordinal) ? 0 : 1;
+      continue;
+    }
     const auto key = ledger::hash_key(group.identity.order.key_of(row.letter.event));
     if (!group.state.redrive(ordinal, {key, event_bytes(row.letter.event)})) continue;
     row.open_again = true;
@@ -316,7 +331,16 @@ std::uint64_t MemoryLedger::purge(const GroupName& name, const DeadLetterQuery& 
   const DeadLetterFilter filter(query, "purge");
   const std::lock_guard lock(shared_.mutex);
   Group& group = shared_.group_at("purge", name);
-  return std::erase_if(group.dead, [&](const auto& entry) { return filter.matches(entry.first, entry.second); });
+  const auto matches = [&](const auto& entry) { return filter.matches(entry.first, entry.second); };
+  if (query.dry_run) return static_cast<std::uint64_t>(std::count_if(group.dead.begin(), group.dead.end(), matches));
+  std::vector<ledger::Changes::Settled> settled;
+  const std::uint64_t count = std::erase_if(group.dead, [&](const auto& entry) {
+    if (!matches(entry)) return false;
+    settled.push_back({.first = entry.first, .last = entry.first});
+    return true;
+  });
+  record(group, settled, shared_.clock.now());
+  return count;
 }
 
 }  // namespace millrace::store::memory

@@ -17,6 +17,7 @@
 #include "millrace/store.hpp"
 #include "store/common.hpp"
 #include "store/ledger/group_state.hpp"
+#include "store/memory/history.hpp"
 #include "store/memory/notifier.hpp"
 #include "store/memory/stream.hpp"
 #include "store/retention.hpp"
@@ -44,6 +45,9 @@ struct Group {
   Timestamp created_at;
   Timestamp last_seen;
   std::map<Ordinal, DeadRow> dead;
+  History history;
+  Timestamp types_changed{};
+  Timestamp unrecorded_to = created_at;  ///< made, moved or altered: events were passed over that the history has not
 
   [[nodiscard]] bool live(Timestamp now) const {
     return !identity.settings.expires || now - last_seen <= *identity.settings.expires;
@@ -144,6 +148,7 @@ class MemoryLedger : public Ledger {
   [[nodiscard]] SharedEvent event_of(const Group& group, Ordinal ordinal, bool redriven) const;
   [[nodiscard]] Ordinal resolve(const Stream& stream, const Start& start) const;
   void apply(Group& group, Timestamp now);
+  void record(Group& group, const std::vector<ledger::Changes::Settled>& settled, Timestamp now);
   [[nodiscard]] PendingEvent pending_event(const Group& group, Ordinal ordinal, const ledger::Item& item) const;
   ReplayStatus replay_one(Group& group, const Stream& stream, std::string_view replayid, Ordinal ordinal);
   /// Looks at leases first, so that what is told is true now.

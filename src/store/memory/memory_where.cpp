@@ -70,6 +70,12 @@ Whereabouts MemoryLedger::where(const GroupName& name, Position position) {
     where.behind = ordinal - cursor - 1;
   } else {
     where.state = Whereabouts::State::settled;
+    ledger::SettledBy found{.exact = group.history.exact(ordinal),
+                            .taken = group.history.taken(ordinal),
+                            .types_changed = group.types_changed,
+                            .unrecorded_to = std::max(group.unrecorded_to, group.history.forgotten_to())};
+    ledger::add_open_claims(found, group.state, ordinal, shared_.clock.now());
+    ledger::tell_settled(where, ordinal, found);
   }
   return where;
 }

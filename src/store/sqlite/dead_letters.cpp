@@ -23,10 +23,13 @@ void for_each_dead(Connection& connection, std::int64_t group_id, const DeadLett
                             ", stored_at, died_at, reason, attempts, failures, crashes FROM dead_letter "
                             "WHERE group_id = ? AND position > ? AND redriven = 0 ORDER BY position")
                   .query(group_id, ordinal_of(query.after, "dead letters"));
+  constexpr int kDiedAt = kEventColumnCount + 2;
   constexpr int kReason = kEventColumnCount + 3;
   while (rows.next()) {
     if (!wanted.empty() && !std::binary_search(wanted.begin(), wanted.end(), rows.number(0))) continue;
     if (!types.matches(rows.text(1 + kTypeColumn))) continue;
+    if (query.since && rows.time(kDiedAt) < *query.since) continue;
+    if (query.until && rows.time(kDiedAt) >= *query.until) continue;
     if (query.reason_contains && rows.text(kReason).find(*query.reason_contains) == std::string_view::npos) continue;
     if (!take(rows)) return;
   }
@@ -74,6 +77,10 @@ std::uint64_t SqliteLedger::redrive(const GroupName& name, const DeadLetterQuery
     state.touch(group, false);
     std::uint64_t count = 0;
     for (const Ordinal ordinal : matching(state, group, query)) {
+      if (query.dry_run) {
+        count += group.state.item(ordinal) ? 0 : 1;
+        continue;
+      }
       ledger::GroupState::OpenEvent open;
       {
         auto row = event_row.query(group.id, ordinal);
@@ -85,6 +92,7 @@ std::uint64_t SqliteLedger::redrive(const GroupName& name, const DeadLetterQuery
       hide.run(group.id, ordinal);
       ++count;
     }
+    if (count != 0 && !query.dry_run) state.set_dead(group, group.dead - count);
     return count;
   });
 }
@@ -95,7 +103,14 @@ std::uint64_t SqliteLedger::purge(const GroupName& name, const DeadLetterQuery& 
     Statement& remove =
         state.connection().prepared("DELETE FROM dead_letter WHERE group_id = ? AND position = ? AND redriven = 0");
     const std::vector<Ordinal> ordinals = matching(state, group, query);
-    for (const Ordinal ordinal : ordinals) remove.run(group.id, ordinal);
+    if (query.dry_run || ordinals.empty()) return static_cast<std::uint64_t>(ordinals.size());
+    std::vector<ledger::Changes::Settled> settled;
+    for (const Ordinal ordinal : ordinals) {
+      remove.run(group.id, ordinal);
+      settled.push_back({.first = ordinal, .last = ordinal});
+    }
+    record_settled(state, group, settled);
+    state.set_dead(group, group.dead - ordinals.size());
     return static_cast<std::uint64_t>(ordinals.size());
   });
 }

@@ -61,14 +61,19 @@ void apply(State& state, Group& group, const GroupChange& change) {
 
   state.touch(group, false);
   if (change.skip) group.state.skip(change.skip->low);
-  if (cursor) group.state.seek(*cursor, events_between(stream, group.state.progress().cursor, *cursor));
+  if (cursor) {
+    group.state.seek(*cursor, events_between(stream, group.state.progress().cursor, *cursor));
+    group.unrecorded_to = state.now();  // written with the group's progress
+  }
   if (change.settings) change_settings(state, group, *change.settings);
   if (change.paused && *change.paused != group.paused) {
     connection.prepared("UPDATE consumer_group SET paused = ? WHERE id = ?").run(*change.paused, group.id);
     group.paused = *change.paused;
   }
   if (change.types) {
-    connection.prepared("UPDATE consumer_group SET types = ? WHERE id = ?").run(encode_types(*change.types), group.id);
+    connection.prepared("UPDATE consumer_group SET types = ?1, types_changed = ?3, unrecorded_to = ?3 WHERE id = ?2")
+        .run(encode_types(*change.types), group.id, state.now());
+    group.types_changed = group.unrecorded_to = state.now();
     group.identity.types = *change.types;
   }
   if (change.order) {
@@ -136,11 +141,7 @@ GroupInfo describe(State& state, Group& group) {
   }
   info.parked = group.state.parked();
   info.suspects = group.state.suspects();
-  auto dead = state.connection()
-                  .prepared("SELECT count(*) FROM dead_letter WHERE group_id = ? AND redriven = 0")
-                  .query(group.id);
-  dead.next();
-  info.dead = dead.number(0);
+  info.dead = group.dead;
   info.processed = progress.counters.processed;
   info.failures = progress.counters.failures;
   info.crashes = progress.counters.crashes;

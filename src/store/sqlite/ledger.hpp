@@ -2,6 +2,7 @@
 #pragma once
 
 #include "millrace/ledger.hpp"
+#include "store/ledger/history.hpp"
 #include "store/sqlite/log_scan.hpp"
 #include "store/sqlite/readers.hpp"
 #include "store/sqlite/writer.hpp"
@@ -55,10 +56,18 @@ PendingEvent pending_event(State& state, Group& group, Ordinal ordinal, const le
 /// How many events of the log stand after one position and up to another.
 std::uint64_t events_between(const StreamState& stream, Ordinal after, Ordinal to);
 
+/// Writes the history of what was settled.
+void record_settled(State& state, Group& group, const std::vector<ledger::Changes::Settled>& settled);
+/// What it says of one settled event.
+ledger::SettledBy settled_by(State& state, const Group& group, Ordinal ordinal);
+/// Deletes what is older than it is to be kept, a bounded number of rows.
+void forget_history(State& state);
+
 /// Where a group that starts so has its cursor.
 Ordinal cursor_of(State& state, const StreamState& stream, const Start& start);
 
-/// Removes groups nobody has used for their `expires`, sessions and keys that ended, and ids kept long enough.
+/// Removes groups nobody has used for their `expires`, sessions and keys that ended, and ids and history kept long
+/// enough.
 void keep_house(State& state, bool owner);
 
 }  // namespace millrace::store::sqlite

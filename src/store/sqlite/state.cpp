@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "store/sqlite/ledger.hpp"
 #include "store/sqlite/rows.hpp"
 #include "store/sqlite/schema.hpp"
 
@@ -14,7 +15,8 @@ constexpr std::chrono::seconds kSeenEvery{5};
 
 constexpr char kGroupColumns[] =
     "g.id, g.name, s.name, g.types, g.start, g.order_rule, g.settings, g.paused, g.created_at, g.last_seen, g.cursor, "
-    "g.ready, g.suspects, g.processed, g.failures, g.crashes, g.rejected, g.expired, g.skipped "
+    "g.ready, g.suspects, g.processed, g.failures, g.crashes, g.rejected, g.expired, g.skipped, "
+    "g.pass, g.dead, g.types_changed, g.unrecorded_to "
     "FROM consumer_group g JOIN stream s ON s.id = g.stream_id";
 
 }  // namespace
@@ -42,8 +44,9 @@ std::uint64_t load_erasures(Connection& connection) {
   return static_cast<std::uint64_t>(connection.integer("SELECT value FROM meta WHERE key = 'erasures'"));
 }
 
-State::State(Connection& connection, const StoreClock& clock, std::uint32_t incarnation, std::uint32_t last_id)
-    : connection_(connection), clock_(clock), incarnation_(incarnation), last_id_(last_id) {}
+State::State(Connection& connection, const StoreClock& clock, std::uint32_t incarnation, std::uint32_t last_id,
+             std::chrono::seconds history)
+    : connection_(connection), clock_(clock), incarnation_(incarnation), last_id_(last_id), history_(history) {}
 
 void State::begin() {
   now_ = clock_.now();
@@ -190,7 +193,10 @@ std::unique_ptr<Group> State::load_group(Statement::Rows& row) {
                                              row.time(9),
                                              row.time(9),
                                              std::move(state),
-                                             {}});
+                                             {},
+                                             row.number(20),
+                                             row.time(21),
+                                             row.time(22)});
   load_progress(*group, row);
   return group;
 }
@@ -202,10 +208,11 @@ void State::load_progress(Group& group, Statement::Rows& row) {
   snapshot.progress.suspects = ledger::RangeSet::parse(row.text(12));
   snapshot.progress.counters = {row.number(13), row.number(14), row.number(15),
                                 row.number(16), row.number(17), row.number(18)};
+  snapshot.progress.pass = row.number(19);
   auto claims = connection_
                     .prepared(
-                        "SELECT id, consumer, session_id, lease_until, lease_ms, claimed_at, alone, open "
-                        "FROM claim WHERE group_id = ?")
+                        "SELECT id, consumer, session_id, lease_until, lease_ms, claimed_at, alone, open, "
+                        "fresh_first, fresh_last, apart, again FROM claim WHERE group_id = ?")
                     .query(group.id);
   while (claims.next()) {
     ledger::Claim& claim = snapshot.claims[claims.number(0)];
@@ -216,6 +223,10 @@ void State::load_progress(Group& group, Statement::Rows& row) {
     claim.claimed_at = claims.time(5);
     claim.alone = claims.integer(6) != 0;
     claim.open = ledger::RangeSet::parse(claims.text(7));
+    claim.fresh_first = claims.number(8);
+    claim.fresh_last = claims.number(9);
+    claim.apart = ledger::RangeSet::parse(claims.text(10));
+    claim.again = ledger::RangeSet::parse(claims.text(11));
   }
   auto items = connection_
                    .prepared(
@@ -264,15 +275,22 @@ Group& State::add_group(const GroupName& name, const GroupIdentity& identity, Or
   connection_
       .prepared(
           "INSERT INTO consumer_group (name, stream_id, types, start, order_rule, settings, created_at, last_seen, "
-          "cursor) VALUES (?,?,?,?,?,?,?,?,?)")
+          "cursor, unrecorded_to) VALUES (?,?,?,?,?,?,?,?,?,?)")
       .run(name.str(), stream.id, encode_types(identity.types), identity.start.to_string(), identity.order.to_string(),
-           encode_settings(identity.settings), now_, now_, cursor);
+           encode_settings(identity.settings), now_, now_, cursor, now_);
   return *find_group(name);
+}
+
+void State::set_dead(Group& group, std::uint64_t count) {
+  group.dead = count;
+  connection_.prepared("UPDATE consumer_group SET dead = ?, unrecorded_to = ? WHERE id = ?")
+      .run(count, group.unrecorded_to, group.id);
 }
 
 void State::delete_group(Group& group) {
   for (const char* sql : {"DELETE FROM claim WHERE group_id = ?", "DELETE FROM item WHERE group_id = ?",
-                          "DELETE FROM dead_letter WHERE group_id = ?", "DELETE FROM consumer_group WHERE id = ?"}) {
+                          "DELETE FROM dead_letter WHERE group_id = ?", "DELETE FROM history WHERE group_id = ?",
+                          "DELETE FROM consumer_group WHERE id = ?"}) {
     connection_.prepared(sql).run(group.id);
   }
   dirty_groups_.erase(&group);
@@ -300,16 +318,19 @@ void State::save_group(Group& group) {
   const ledger::Changes changes = group.state.take_changes();
   woke_ = woke_ || changes.wake;
   if (changes.empty() && group.last_seen - group.saved_last_seen < kSeenEvery) return;
+  for (const ledger::Changes::Dead& dead : changes.dead) save_dead(group, dead);
+  if (!changes.settled.empty()) record_settled(*this, group, changes.settled);
   const ledger::Progress& progress = group.state.progress();
   const ledger::Counters& counters = progress.counters;
   if (changes.progress) {
     connection_
         .prepared(
             "UPDATE consumer_group SET last_seen = ?, cursor = ?, ready = ?, suspects = ?, processed = ?, "
-            "failures = ?, crashes = ?, rejected = ?, expired = ?, skipped = ? WHERE id = ?")
+            "failures = ?, crashes = ?, rejected = ?, expired = ?, skipped = ?, pass = ?, dead = ?, unrecorded_to = ? "
+            "WHERE id = ?")
         .run(group.last_seen, progress.cursor, progress.ready.to_string(), progress.suspects.to_string(),
              counters.processed, counters.failures, counters.crashes, counters.rejected, counters.expired,
-             counters.skipped, group.id);
+             counters.skipped, progress.pass, group.dead, group.unrecorded_to, group.id);
     group.saved_last_seen = group.last_seen;
   } else if (group.last_seen - group.saved_last_seen >= kSeenEvery) {
     connection_.prepared("UPDATE consumer_group SET last_seen = ? WHERE id = ?").run(group.last_seen, group.id);
@@ -324,12 +345,13 @@ void State::save_group(Group& group) {
     connection_
         .prepared(
             "INSERT INTO claim (id, group_id, consumer, session_id, lease_until, lease_ms, claimed_at, alone, "
-            "open) VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until, "
-            "lease_ms = excluded.lease_ms, alone = excluded.alone, open = excluded.open")
+            "open, fresh_first, fresh_last, apart, again) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) "
+            "ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until, lease_ms = excluded.lease_ms, "
+            "alone = excluded.alone, open = excluded.open, apart = excluded.apart, again = excluded.again")
         .run(id, group.id, claim->consumer, claim->session, claim->lease_until,
-             static_cast<std::int64_t>(claim->lease.count()), claim->claimed_at, claim->alone, claim->open.to_string());
+             static_cast<std::int64_t>(claim->lease.count()), claim->claimed_at, claim->alone, claim->open.to_string(),
+             claim->fresh_first, claim->fresh_last, claim->apart.to_string(), claim->again.to_string());
   }
-  for (const ledger::Changes::Dead& dead : changes.dead) save_dead(group, dead);
   for (const Ordinal ordinal : changes.redriven_done) {
     connection_.prepared("DELETE FROM dead_letter WHERE group_id = ? AND position = ? AND redriven = 1")
         .run(group.id, ordinal);
@@ -352,6 +374,12 @@ void State::save_group(Group& group) {
 
 void State::save_dead(Group& group, const ledger::Changes::Dead& dead) {
   const ledger::Item& item = dead.item;
+  {
+    // A dead letter that a seek back made die again was counted before.
+    auto shown = connection_.prepared("SELECT redriven FROM dead_letter WHERE group_id = ? AND position = ?")
+                     .query(group.id, dead.ordinal);
+    if (!shown.next() || shown.integer(0) != 0) ++group.dead;
+  }
   if (item.redriven) {
     connection_
         .prepared(

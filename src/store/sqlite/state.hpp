@@ -85,6 +85,9 @@ struct Group {
   Timestamp saved_last_seen;
   ledger::GroupState state;
   SetAside set_aside;
+  std::uint64_t dead = 0;  ///< dead letters that are shown
+  Timestamp types_changed{};
+  Timestamp unrecorded_to{};  ///< up to here events may have been passed over that the history has not; 0 = unknown
 
   [[nodiscard]] bool live(Timestamp now) const {
     return !identity.settings.expires || last_seen + *identity.settings.expires > now;
@@ -100,7 +103,8 @@ struct Session {
 class State {
  public:
   /// \param last_id the counter of the ids given so far under this incarnation.
-  State(Connection& connection, const StoreClock& clock, std::uint32_t incarnation, std::uint32_t last_id);
+  State(Connection& connection, const StoreClock& clock, std::uint32_t incarnation, std::uint32_t last_id,
+        std::chrono::seconds history);
 
   /// At the start of each transaction: forgets what another process may have changed.
   void begin();
@@ -128,9 +132,13 @@ class State {
   Group& group(const GroupName& name, std::string_view operation);  ///< \throws Error{unknown_group}
   Group& add_group(const GroupName& name, const GroupIdentity& identity, Ordinal cursor);
   void delete_group(Group& group);
+  void set_dead(Group& group, std::uint64_t count);
   std::vector<Group*> all_groups();
   /// Marks for writing; `seen` = a consumer came by.
   void touch(Group& group, bool seen);
+
+  /// How long it is remembered who settled what; 0 = not at all.
+  [[nodiscard]] std::chrono::seconds history() const { return history_; }
 
   std::map<SessionId, Session>& sessions();
   /// A session has claimed from a group: while it is renewed, the group is in use. Of this process, so it outlives what
@@ -165,6 +173,7 @@ class State {
   const StoreClock& clock_;
   std::uint32_t incarnation_;
   std::uint32_t last_id_;
+  std::chrono::seconds history_;
   std::int64_t data_version_ = -1;
   Timestamp now_;
   bool woke_ = false;

@@ -228,6 +228,7 @@ void keep_house(State& state, bool owner) {
       .prepared("DELETE FROM key_value WHERE rowid IN (SELECT rowid FROM key_value WHERE expires_at <= ? LIMIT 1000)")
       .run(now);
   if (!owner) return;
+  forget_history(state);
 
   std::vector<SessionId> ended;
   for (const auto& [id, session] : state.sessions()) {

@@ -42,6 +42,7 @@ ReplayStatus replay_one(State& state, Group& group, StreamState& stream, std::st
       .prepared("UPDATE dead_letter SET redriven = 1 WHERE group_id = ? AND position = ?")
       .run(group.id, ordinal);
   const bool dead = state.connection().changes() != 0;
+  if (dead) state.set_dead(group, group.dead - 1);
   const auto key = ledger::hash_key(group.identity.order.key_of(*event));
   group.state.replay(ordinal, {key, event_bytes(*event)}, replayid, dead);
   return ReplayStatus::accepted;
@@ -101,6 +102,9 @@ Whereabouts SqliteLedger::where(const GroupName& name, Position position) {
       where.behind = events_between(stream, cursor, ordinal - 1);
     } else {
       where.state = Whereabouts::State::settled;
+      ledger::SettledBy found = settled_by(state, group, ordinal);
+      ledger::add_open_claims(found, group.state, ordinal, state.now());
+      ledger::tell_settled(where, ordinal, found);
     }
     return where;
   });

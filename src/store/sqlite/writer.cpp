@@ -149,7 +149,7 @@ void Writer::open() {
     }
   };
   sqlite3_wal_hook(connection_->handle(), &Hook::call, this);  // also switches automatic checkpoints off
-  state_ = std::make_unique<State>(*connection_, clock_, options_.incarnation, last_id_);
+  state_ = std::make_unique<State>(*connection_, clock_, options_.incarnation, last_id_, options_.history);
 }
 
 // ---- The queue ----
@@ -288,7 +288,7 @@ void Writer::renew_ids() {
   commit();
   options_.incarnation = static_cast<std::uint32_t>(incarnation);
   last_id_ = 0;
-  state_ = std::make_unique<State>(*connection_, clock_, options_.incarnation, last_id_);
+  state_ = std::make_unique<State>(*connection_, clock_, options_.incarnation, last_id_, options_.history);
 }
 
 /// False when positions must be reserved first, which takes a synced commit; then nothing was begun.

@@ -65,6 +65,7 @@ class Writer {
     std::uint32_t incarnation = 0;
     std::uint64_t min_free_bytes = 0;
     std::chrono::seconds dedup_keep{};
+    std::chrono::seconds history{};
     std::vector<std::pair<std::int64_t, Ordinal>> durable_heads;  ///< of the streams, on disk already
     std::uint32_t last_id = 0;                                    ///< of the ids given under this incarnation
     std::function<DiskSpace(const std::string& path)> space = &disk_space;

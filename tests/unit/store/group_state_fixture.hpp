@@ -113,6 +113,7 @@ class GroupStateTest : public testing::TestWithParam<bool> {
   Snapshot rows_;
   std::vector<Changes::Dead> dead_;
   std::vector<Ordinal> redriven_done_;
+  std::vector<std::string> settled_;  ///< for the history, e.g. "claim 1: 1-5 but 3", "claim 2: again 3", "nobody: 4"
   bool woken_ = false;
 
  private:
@@ -143,6 +144,14 @@ class GroupStateTest : public testing::TestWithParam<bool> {
       }
     }
     dead_.insert(dead_.end(), changes.dead.begin(), changes.dead.end());
+    for (const Changes::Settled& one : changes.settled) {
+      std::string text = one.claim == 0 ? "nobody: " : "claim " + std::to_string(one.claim) + ": ";
+      if (one.claim != 0 && !one.fresh) text += "again ";
+      text += std::to_string(one.first) + (one.last == one.first ? "" : "-" + std::to_string(one.last));
+      if (!one.apart.empty()) text += " but " + one.apart.to_string();
+      if (one.fresh && one.pass != 0) text += " in pass " + std::to_string(one.pass);
+      settled_.push_back(text);
+    }
     redriven_done_.insert(redriven_done_.end(), changes.redriven_done.begin(), changes.redriven_done.end());
   }
 };

@@ -46,13 +46,14 @@ TEST(StoreUrl, PlainPathMeansSqlite) {
 }
 
 TEST(StoreUrl, SplitsAndDecodes) {
-  const auto url = parse_store_url("sqlite:/a%20b/c%3f.db?dedup_keep=60&min_free=0");
+  const auto url = parse_store_url("sqlite:/a%20b/c%3f.db?dedup_keep=60&min_free=0&history=90");
   EXPECT_EQ(url.path, "/a b/c?.db");
   ASSERT_EQ(url.options.size(), 2u);
   EXPECT_EQ(url.options[0], (std::pair<std::string, std::string>("dedup_keep", "60")));
   const StoreOptions options = with_url_options(url, {});
   EXPECT_EQ(options.dedup_keep, std::chrono::seconds(60));
   EXPECT_EQ(options.min_free_bytes, 0u);
+  EXPECT_EQ(options.history, std::chrono::seconds(90));
   EXPECT_EQ(parse_store_url("sqlite:///a/b.db").path, "/a/b.db");
   EXPECT_EQ(parse_store_url(store::sqlite_url("/a%b?c.db")).path, "/a%b?c.db");
   EXPECT_EQ(parse_store_url("memory:").scheme, "memory");
