@@ -148,7 +148,9 @@ void check_whole(Connection& connection, const std::string& backup) {
 /// Nobody who held an event when the backup was taken holds it now: all are open again, nobody is charged.
 void end_leases(Connection& connection) {
   const StoreClock clock;
-  State state(connection, clock, 0, 0);  // gives no ids here
+  const auto incarnation =
+      static_cast<std::uint32_t>(connection.integer("SELECT value FROM meta WHERE key = 'incarnation'"));
+  State state(connection, clock, incarnation, 0, StoreOptions{}.history);
   state.begin();
   for (Group* group : state.all_groups()) {
     std::set<SessionId> sessions;
@@ -214,8 +216,8 @@ void restore_backup(const std::string& backup, const std::string& path) {
     check_whole(connection, backup);
     migrate(connection);
     connection.execute("BEGIN IMMEDIATE");
-    end_leases(connection);
     leave_gap(connection);
+    end_leases(connection);
     connection.execute("PRAGMA application_id=" + std::to_string(kApplicationId) + "; COMMIT; PRAGMA journal_mode=WAL");
   } catch (const DatabaseError& failure) {
     if (failure.code() != Errc::internal && failure.code() != Errc::corrupt) throw;
