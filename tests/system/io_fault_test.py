@@ -51,9 +51,10 @@ class Driver:
 
     def __init__(self):
         self.root = harness.temp_folder()
-        self.process = harness.spawn([DRIVER, self.root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                     stderr=open(f"{self.root}/log", "wb"), env=harness.clean_environment(self.root, LD_PRELOAD=SHIM, MILLRACE_SHIM_DIR=self.root,
-                                                                   MILLRACE_SHIM_SYNC_US="0"))
+        env = harness.clean_environment(self.root, LD_PRELOAD=SHIM, MILLRACE_SHIM_DIR=self.root, MILLRACE_SHIM_SYNC_US="0")
+        with open(f"{self.root}/log", "wb") as log:
+            self.process = harness.spawn([DRIVER, self.root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                         stderr=log, env=env)
         self.ask("template")
 
     def ask(self, line):
