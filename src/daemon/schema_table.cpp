@@ -61,9 +61,11 @@ void add_schema(Config& config, const TableRow& row) {
   Config::Schema schema;
   schema.schema.type = row.text("type");
   if (schema.schema.type.empty()) row.refuse("type", "must not be empty");
-  const std::int64_t first = row.find("upcast") == nullptr ? 1 : 2;  // a step comes from the version before
   schema.schema.version =
-      static_cast<std::int32_t>(row.number("version", 1, first, std::numeric_limits<std::int32_t>::max()));
+      static_cast<std::int32_t>(row.number("version", 1, 1, std::numeric_limits<std::int32_t>::max()));
+  if (schema.schema.version == 1 && row.find("upcast") != nullptr) {
+    row.refuse("version", "1 is the first one; upcast is the step from the version before, so it needs 2 or more");
+  }
   schema.schema.description = row.text("description");
   schema.schema.deprecated = row.flag("deprecated", false);
   if (const TableValue* upcast = row.find("upcast"); upcast != nullptr) {

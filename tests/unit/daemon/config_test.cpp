@@ -218,7 +218,7 @@ TEST_F(ConfigTest, ASchemaThatMakesNoSenseIsRefusedWithItsLine) {
   EXPECT_THAT(refusal(file("b.toml", "[schema]\ntype = \"a\"\n")), HasSubstr("write it as [[schema]]"));
   EXPECT_THAT(refusal(file("b.toml", "[[schemas]]\ntype = \"a\"\n")), HasSubstr("nearest known one is schema"));
   EXPECT_THAT(refused("version = 0\n"), HasSubstr("schema.version"));
-  EXPECT_THAT(refused("upcast = []\n"), HasSubstr("from 2 to"));
+  EXPECT_THAT(refused("upcast = []\n"), HasSubstr("schema.version ("));
   EXPECT_THAT(refused("version = 2\nupcast = \"prog\"\n"), HasSubstr("must be \"program\" or a list"));
   EXPECT_THAT(refused("version = 2\nupcast = [{renam = \"/a\"}]\n"), HasSubstr("nearest known one is rename"));
   EXPECT_THAT(refused("version = 2\nupcast = [{rename = \"/a\"}]\n"), HasSubstr("rename needs to"));
