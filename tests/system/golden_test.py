@@ -66,8 +66,8 @@ class Golden(harness.Case):
     def each(self):
         self.assertTrue(GOLDEN)
         for golden in GOLDEN:
-            with self.subTest(golden=golden.name):
-                yield golden
+            print(golden.name, end=" ", flush=True)  # which one it was, should it fail
+            yield golden
 
     def current_format(self):
         path = os.path.join(harness.temp_folder(), "new.db")
@@ -95,7 +95,9 @@ class Golden(harness.Case):
     def go_on(self, client, expected):
         """It is a store like any other: ids are known, leases hold, groups go on where they were."""
         for stream, found in expected["events"].items():
-            results = client.publish(*[event for _, event in found], stream=stream)
+            # What the store itself put into an erased event is not anybody's to publish.
+            again = [{name: value for name, value in event.items() if name != "erasedtime"} for _, event in found]
+            results = client.publish(*again, stream=stream)
             for result, (position, event) in zip(results, found, strict=True):
                 self.assertEqual((result["status"], result["position"]), ("duplicate", position), event["id"])
         changed = {**expected["events"]["events"][1][1], "type": "golden.other"}

@@ -126,6 +126,14 @@ def fill(daemon):
     # By a claim, with settings of its own: it expires when nobody comes.
     client.claim("by-claim", stream="golden.third", start="beginning", lease_ms=LONG_MS)
 
+    # Since format 2. A program from before answers 404 or 405.
+    for method, path, body in (("POST", "/v1/streams/golden.third/retention", {"max_events": 1000, "max_age_s": 10**9}),
+                               ("POST", "/v1/streams/logs/trim", {"up_to": "1"}),
+                               ("DELETE", "/v1/streams/events/events?id=large&source=/judge", None),
+                               ("POST", "/v1/groups/of-logs/seek", {"to": "beginning"})):
+        answer = client.request(method, path, body)
+        assert answer.status in (200, 404, 405), answer
+
     # Positions that were reserved and not used: those behind a kill.
     answer = client.post("/v1/streams/events/events?durability=relaxed", json.dumps([harness.event("relaxed")]),
                          headers={"Content-Type": "application/cloudevents-batch+json"})
