@@ -16,7 +16,7 @@ namespace {
 /// Most events one transaction removes, so that nobody waits long behind a trim.
 constexpr std::uint64_t kTrimStep = 5'000;
 /// Nor more than this much of them, and one.
-constexpr std::uint64_t kTrimStepBytes = 8 << 20;
+constexpr std::uint64_t kTrimStepBytes = 2 << 20;
 
 /// The position below which `count` kept events stand, counted from the oldest.
 Ordinal end_of_oldest(const StreamState& stream, std::uint64_t count) {
