@@ -14,13 +14,22 @@ namespace {
 constexpr std::uint64_t kPassiveBytes = 8 << 20;
 /// With the writer running there is always a rest that was written meanwhile, and the log begins anew only when there
 /// is none: at this length the writer is held for the moment the rest takes.
-constexpr std::uint64_t kPauseBytes = 32 << 20;
+constexpr std::uint64_t kPauseBytes = 64 << 20;
+/// Every publisher waits out that moment. Before it, passes beside the writer are repeated, each shorter than the last
+/// one because less was written meanwhile, until no more than this is left,
+constexpr std::uint64_t kRestBytes = 2 << 20;
+/// or the writer is as fast as they are.
+constexpr int kPasses = 4;
 /// Where the log grows faster than the disk takes it, the writer is held from here on until it is moved.
-constexpr std::uint64_t kHoldBytes = 64 << 20;
+constexpr std::uint64_t kHoldBytes = 128 << 20;
 
-void move_log(Connection& connection) {
-  const int code = sqlite3_wal_checkpoint_v2(connection.handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+/// How much of the log has been moved since it began anew, in bytes as on_commit counts them.
+std::uint64_t move_log(Connection& connection) {
+  int frames = 0;
+  const int code = sqlite3_wal_checkpoint_v2(connection.handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, &frames);
   if (code != SQLITE_OK && (code & 0xFF) != SQLITE_BUSY) connection.fail(code, "checkpoint");
+  const std::int64_t page = connection.integer("PRAGMA page_size");
+  return frames > 0 ? static_cast<std::uint64_t>(frames) * static_cast<std::uint64_t>(page) : 0;
 }
 
 }  // namespace
@@ -89,10 +98,11 @@ void Checkpointer::checkpoint() {
     connection_ = std::make_unique<Connection>(path_, Connection::Mode::read_write);
     connection_->execute("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0");
   }
-  move_log(*connection_);
-  {
+  for (int pass = 1;; ++pass) {
+    const std::uint64_t moved = move_log(*connection_);
     const std::lock_guard lock(mutex_);
     if (wal_bytes_ < kPauseBytes) return;  // as long as it has become meanwhile
+    if (pass == kPasses || wal_bytes_ <= moved + kRestBytes) break;
   }
   const Writer::Pause pause(writer_);
   move_log(*connection_);

@@ -130,15 +130,18 @@ class SqliteStore final : public Store {
     closing_ = true;
     { const std::lock_guard lock(backing_up_); }
     log_.stop_retention();
-    writer_.stop();
-    checkpointer_.stop();
-    readers_.close_idle();
     try {
-      close();
+      // Open before the others close: with its last connection SQLite forgets how much of the log has been moved, and
+      // all of it would be moved once more.
+      Connection last(path_, Connection::Mode::read_write);
+      (void)last.integer("SELECT count(*) FROM stream");
+      stop_parts();
+      close(last);
     } catch (const std::exception& failure) {
       // Everything acknowledged is on disk; what was left to do will be done at the next opening.
       log::warn("close_incomplete", path_, failure.what());
     }
+    stop_parts();
   }
 
   EventLog& log() override { return log_; }
@@ -161,8 +164,14 @@ class SqliteStore final : public Store {
     });
   }
 
-  void close() {
-    Connection connection(path_, Connection::Mode::read_write);
+  /// Idempotent.
+  void stop_parts() {
+    writer_.stop();
+    checkpointer_.stop();
+    readers_.close_idle();
+  }
+
+  void close(Connection& connection) {
     connection.execute("PRAGMA synchronous=FULL");
     if (lock_->is_last() && connection.integer("SELECT count(*) FROM stream WHERE reserved_to != 0") != 0) {
       connection.execute("UPDATE stream SET reserved_to = 0");

@@ -179,8 +179,32 @@ void Writer::enqueue(Queued queued) {
 
 Durability Writer::wait_for(Operation& operation) {
   Blocking blocking(operation);
-  enqueue({&blocking, nullptr});
+  if (!run_at_once(blocking)) enqueue({&blocking, nullptr});
   return blocking.wait();
+}
+
+/// Two switches of threads are a good part of what one publisher alone waits for, so with the writer asleep and nothing
+/// queued the caller takes its place for one transaction. Watchers are still told by the writer: the caller may hold
+/// what they wait for.
+bool Writer::run_at_once(Operation& operation) {
+  std::unique_lock lock(mutex_);
+  if (!writer_waits_ || in_transaction_ || !queue_.empty() || stopping_ || pauses_ != 0) return false;
+  in_transaction_ = true;
+  lock.unlock();
+  std::vector<Queued> batch;
+  batch.push_back({&operation, nullptr});
+  const bool changed = transact(batch);
+  lock.lock();
+  in_transaction_ = false;
+  const bool wake = changed && watched_;
+  if (wake) {
+    to_tell_ = true;
+    writer_waits_ = false;
+  }
+  lock.unlock();
+  paused_.notify_all();
+  if (wake) wake_writer_.notify_one();
+  return true;
 }
 
 void Writer::post(std::unique_ptr<Operation> operation) {
@@ -213,14 +237,16 @@ void Writer::run() {
       wake_writer_.wait_for(lock, patience, [&] { return !queue_.empty() || stopping_ || !writer_waits_; });
       writer_waits_ = false;
     }
-    if (queue_.empty() && stopping_) return;
-    paused_.wait(lock, [&] { return pauses_ == 0; });
+    if (queue_.empty() && stopping_ && !in_transaction_) return;
+    paused_.wait(lock, [&] { return pauses_ == 0 && !in_transaction_; });
     in_transaction_ = true;
+    const bool tell = std::exchange(to_tell_, false);
     std::vector<Queued> batch = take();
     const bool idle = batch.empty();
     lock.unlock();
     room_.notify_all();
-    if (!idle) transact(batch);
+    if (tell) tell_watchers();
+    if (!idle && transact(batch)) tell_watchers();
     const auto since = Clock::now() - house_kept_;
     if (since >= kHouseAtLeast || (idle && since >= kIdle) || (more_housework_ && since >= kHouseAgain)) keep_house();
     if (idle && watched_) look_for_others();
@@ -340,7 +366,8 @@ void Writer::run_operations(std::vector<Queued>& batch, State& state) {
   }
 }
 
-void Writer::transact(std::vector<Queued>& batch) {
+/// True when watchers are to be told.
+bool Writer::transact(std::vector<Queued>& batch) {
   bool durable = std::any_of(batch.begin(), batch.end(), [](const Queued& q) { return q.operation->durable; });
   const bool vouches = std::any_of(batch.begin(), batch.end(),
                                    [](const Queued& q) { return q.operation->appends && q.operation->durable; });
@@ -374,10 +401,10 @@ void Writer::transact(std::vector<Queued>& batch) {
     events = state_->events_appended();
   } catch (const Error& error) {
     give_up(batch, error);
-    return;
+    return false;
   } catch (const std::exception& failure) {
     give_up(batch, Error(Errc::unavailable, "write", options_.path, "nothing was written; retry", failure.what()));
-    return;
+    return false;
   }
   if (wrote && on_commit_) on_commit_(wal_bytes_);
   {
@@ -392,7 +419,7 @@ void Writer::transact(std::vector<Queued>& batch) {
     }
   }
   answer(std::move(batch), unsynced_ ? Durability::relaxed : Durability::durable);
-  if (changed) tell_watchers();
+  return changed;
 }
 
 void Writer::commit() {
@@ -574,7 +601,7 @@ void Writer::keep_house() {
   auto operation = std::make_unique<Housekeeping>(housekeeping_, more_housework_);
   Operation* raw = operation.get();
   batch.push_back({raw, std::move(operation)});
-  transact(batch);
+  if (transact(batch)) tell_watchers();
 }
 
 void Writer::check_space(std::size_t bytes) {

@@ -126,9 +126,10 @@ class Writer {
   class WatchHandle;
 
   void enqueue(Queued queued);
+  bool run_at_once(Operation& operation);
   void run();
   std::vector<Queued> take();
-  void transact(std::vector<Queued>& batch);
+  bool transact(std::vector<Queued>& batch);
   bool begin(const std::vector<Queued>& batch, bool durable);
   void reserve(const std::vector<Queued>& batch);
   static void run_operations(std::vector<Queued>& batch, State& state);
@@ -179,7 +180,8 @@ class Writer {
   std::size_t unanswered_bytes_ = 0;
   bool stopping_ = false;
   int pauses_ = 0;
-  bool in_transaction_ = false;
+  bool in_transaction_ = false;  ///< of the writer, or of a caller in its place
+  bool to_tell_ = false;         ///< watchers, of what a caller committed
   bool writer_waits_ = false;
   WriterFigures figures_;
 
