@@ -168,8 +168,9 @@ class EventLog {
 
   /// Overwrites the data of one event for good, in the log and in every copy among dead letters; durable, and out of
   /// the store's files, when it returns. Position, id and the other attributes stay; from now on the event has no data
-  /// and carries `erasedtime`, and whoever appends it again is answered `duplicate`. The position, or nullopt when the
-  /// log does not have it. Erasing twice is as once.
+  /// and carries `erasedtime`, and whoever appends it again is answered `duplicate`. The position, or nullopt when
+  /// neither the log nor a dead letter has it. Erasing twice is as once. \throws Error{busy} when a reader kept the old
+  /// bytes in the files for too long: for readers it is erased already, erasing again finishes.
   virtual std::optional<Position> erase(const StreamName& stream, std::string_view source, std::string_view id) = 0;
 
   /// `changed` is called soon after events were appended or a group's events became claimable again, by whichever
