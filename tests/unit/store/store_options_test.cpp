@@ -48,7 +48,7 @@ TEST(StoreUrl, PlainPathMeansSqlite) {
 TEST(StoreUrl, SplitsAndDecodes) {
   const auto url = parse_store_url("sqlite:/a%20b/c%3f.db?dedup_keep=60&min_free=0&history=90");
   EXPECT_EQ(url.path, "/a b/c?.db");
-  ASSERT_EQ(url.options.size(), 2u);
+  ASSERT_EQ(url.options.size(), 3u);
   EXPECT_EQ(url.options[0], (std::pair<std::string, std::string>("dedup_keep", "60")));
   const StoreOptions options = with_url_options(url, {});
   EXPECT_EQ(options.dedup_keep, std::chrono::seconds(60));
