@@ -92,7 +92,17 @@ std::optional<Position> SqliteLog::erase(const StreamName& name, std::string_vie
     return Position(copies.front().position);
   });
   // Even when there was nothing left to erase: an earlier call may have failed here.
-  if (position) empty_write_ahead_log();
+  if (!position) return position;
+  try {
+    empty_write_ahead_log();
+  } catch (const Error& error) {
+    if (error.code() == Errc::busy) throw;  // says what is left
+    throw Error(
+        Errc::outcome_unknown, "erase", path_,
+        "the event is erased, but its bytes may still stand in the store's files; check the disk, then erase it "
+        "again",
+        error.native());
+  }
   return position;
 }
 
