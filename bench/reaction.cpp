@@ -51,6 +51,7 @@ void measure_reaction(const Options& options, Report& report) {
 
   millrace::SubscriptionOptions subscribed{.group = "bench"};
   subscribed.start = millrace::Start::beginning();
+  subscribed.batch = kBatch;  // at most: a claim takes what is there, and after a stall it may be much
   subscribed.lease = millrace::Milliseconds{30'000};
   start = Clock::now() + std::chrono::milliseconds(200);
   millrace::Subscription subscription(*store, subscribed, millrace::Handler([&](const millrace::Delivery& delivery) {
