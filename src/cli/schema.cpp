@@ -59,7 +59,8 @@ int list(Context& context, const ListOptions& o) {
 /// What is known there to exist in a program only; the configuration alone cannot know.
 void add_recorded(Target& target, SchemaRegistry& schemas) {
   std::vector<delivery::ProgramStep> steps;
-  for (const auto& schema : target.get("/v1/schemas").at("schemas").as_array()) {
+  const auto known = target.get("/v1/schemas");
+  for (const auto& schema : known.at("schemas").as_array()) {
     if (schema.at("upcast").as_string() != "program") continue;
     const auto version = static_cast<std::int32_t>(schema.at("version").as_int64());
     steps.push_back(
