@@ -309,6 +309,7 @@ void consumer_groups(Walk& walk) {
   std::vector<std::string> run;
   std::latch all_three_at_work(3);
   std::vector<std::unique_ptr<Subscription>> executors;
+  executors.reserve(3);
   for (int n = 0; n < 3; ++n) {
     executors.push_back(std::make_unique<Subscription>(walk.store,
                                                        SubscriptionOptions{.group = "workflow-executors",
@@ -349,7 +350,7 @@ void monitoring(Walk& walk) {
               << ", waiting " << group.lag.waiting << ", dead letters " << group.dead << ", acknowledged "
               << group.processed << "\n";
   }
-  std::cout << "  Total events: " << total << ", dead letters: " << dead << "\n";
+  std::cout << "  Total events: " << total << ", pending: " << pending << ", dead letters: " << dead << "\n";
   walk.promise(total == walk.bus.stats().published, "what was acknowledged as stored is in the log, no more, no less");
   walk.promise(dead == 1, "one dead letter is left");
 

@@ -30,7 +30,7 @@ int pending(Context& context, const Options& o) {
                cell_at(event, "failures"), cell_at(event, "crashes"), cell_at(event, "lease_until"),
                cell_at(event, "next_try"), shortened(cell_at(event, "last_error"), 60)});
   }
-  table.print("nothing is pending in group " + printable(o.group));
+  table.print("nothing is pending in group " + printable(o.group) + ": nothing is handed out, and nothing waits");
   if (!answer.at("next").is_null()) print("more: --after " + cell_at(answer, "next"));
   return kOk;
 }

@@ -194,6 +194,11 @@ class Example(harness.Case):
             self.assertEqual(done.stdout.splitlines()[-1], "every promise holds")
             self.assertGreater(done.stdout.count("  holds  "), 40)
         self.assertEqual(os.listdir(folder), [], "it leaves nothing behind")
+        for code in (0, 1):
+            done = subprocess.run([str(program), f"{folder}/kept.db"], capture_output=True, text=True, timeout=120,
+                                  env=harness.clean_environment(folder))
+            self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        self.assertIn("name a new store", done.stderr)
 
     def test_its_headings_are_the_guides(self):
         example = (harness.CHECKOUT / "examples/guide_001.cpp").read_text(encoding="utf-8")
