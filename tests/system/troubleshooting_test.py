@@ -6,6 +6,7 @@ the section's ```bash commands, which are all run in the same state. ```text FIL
 provoke, must stand in that source file.
 """
 
+import gzip
 import os
 import re
 import shutil
@@ -113,6 +114,20 @@ class Symptom(harness.Case):
 
     def test_nobody_answers(self):
         self.judge(codes=(3,))
+        self.serve()
+        code, _, err = harness.run("status", "--url", self.d.url.replace("http:", "https:"))
+        self.assertEqual(code, 3)
+        self.assertIn("SSL connect error", err)
+
+    def test_an_event_is_refused(self):
+        self.serve()
+        path = os.path.join(self.folder, "large")
+        with open(path, "wb") as file:
+            file.write(b"x" * (1 << 20) + b"y")
+        code, _, empty = harness.run("publish", "-", "--url", self.d.url, stdin='{"specversion": "1.0", "type": "", "source": "/shop"}')
+        self.assertEqual(code, 4, empty)
+        self.judge(self.millrace("publish", "--type", "t", "--data-file", path, code=4), empty)
+        self.assertEqual(self.c.read(), [])
 
     def test_the_disk_is_full(self):
         if not ROOT:
@@ -168,6 +183,8 @@ class Symptom(harness.Case):
         with open(path, "wb"):
             os.chmod(path, 0o000)
         said.append(self.refusal(store=f"sqlite:{path}", wrap=wrap))
+        os.chmod(path, 0o444)
+        said.append(self.refusal(store=f"sqlite:{path}", wrap=wrap))
         os.chmod(path, 0o600)
         self.judge(*said)
 
@@ -192,6 +209,13 @@ class Symptom(harness.Case):
         connection.commit()
         connection.close()
         self.judge(self.refusal(store=self.d.store))
+
+    def test_written_by_an_older_millrace(self):
+        path = os.path.join(self.folder, "events.db")
+        with gzip.open(harness.CHECKOUT / "tests/system/data/golden/0.1-format1/events.db.gz") as golden, open(path, "wb") as out:
+            shutil.copyfileobj(golden, out)
+        self.judge(codes=(0, 1))
+        self.assertEqual(harness.run("status", "--store", f"sqlite:{path}")[2], "")
 
     def test_the_configuration_is_refused(self):
         said = []
@@ -221,6 +245,10 @@ class Symptom(harness.Case):
         answer = self.c.post("/v1/groups/billing/claim", {"consumer": "c", "types": ["mail.*"]})
         self.assertEqual((answer.status, answer.json["code"], answer.json["object"]), (409, "group_mismatch", "types"))
         self.judge(answer.json["detail"])
+
+    def test_a_group_is_not_there(self):
+        self.serve()
+        self.judge(codes=(0, 5))
 
     def test_a_group_is_stalled(self):
         self.serve(*self.config("[delivery]\nmax_parked = 2\n")).publish(*[event(n, subject="order-42") for n in range(9)])
