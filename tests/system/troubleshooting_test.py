@@ -310,6 +310,31 @@ class Document(harness.Case):
         for section in SECTIONS.values():
             self.assertTrue(section.messages, section.heading)
 
+    def test_the_commands_that_documents_mention_exist_with_their_flags(self):
+        groups = ("config", "dlq", "groups", "schema", "store", "streams")
+        folder, helps = harness.temp_folder(), {}
+
+        def help_of(*words):
+            if words not in helps:
+                code, out, err = harness.run(*words, "--help", folder=folder)
+                helps[words] = out if code == 0 else None
+            return helps[words]
+
+        mentioned = 0
+        for name in ("README.md", "docs/guides/001.md", "docs/troubleshooting.md", "docs/operations.md", "docs/replay.md", "docs/schemas.md"):
+            text = re.sub(r"^```.*?^```", "", (harness.CHECKOUT / name).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+            for command in re.findall(r"`millrace ([^`]+)`", text):
+                words = re.match(r"[a-z ]*", command)[0].split()
+                if not words:
+                    continue  # `millrace --help`, `millrace …`
+                words = words[:2] if words[0] in groups else words[:1]
+                said = help_of(*words)
+                self.assertIsNotNone(said, f"{name}: millrace {command}")
+                for flag in re.findall(r"--[a-z-]+", command):
+                    self.assertRegex(said + help_of(), rf"{flag}\b", f"{name}: millrace {command}")
+                mentioned += 1
+        self.assertGreater(mentioned, 40)
+
     def test_its_links_lead_somewhere(self):
         anchors = {re.sub(r"[^a-z0-9 -]", "", section.heading.lower()).replace(" ", "-") for section in SECTIONS.values()}
         for target in re.findall(r"\]\(([^)]+)\)", TEXT):
