@@ -15,16 +15,20 @@ void add_open_claims(SettledBy& found, const GroupState& state, Ordinal ordinal,
 }
 
 void tell_settled(Whereabouts& where, Ordinal ordinal, const SettledBy& found) {
-  // Numbers are given in the order of the hand-outs, whenever their rows were written: the greatest was the last.
-  const bool exactly = found.exact && (!found.taken || found.exact->id > found.taken->id);
+  // Numbers are given in the order of the hand-outs, whenever their rows were written: the greatest was the last. A
+  // range that met the event while an older claim held it (redriven, before a seek back) did not settle it; that claim
+  // did.
+  const bool apart = found.taken && found.taken->apart.contains(ordinal);
+  const bool newest = found.exact && (!found.taken || found.exact->id > found.taken->id);
+  const bool exactly = found.exact && (newest || apart);
   const HistoryRow* row = exactly ? &*found.exact : found.taken ? &*found.taken : nullptr;
   if (!row) {
     if (found.unrecorded_to != Timestamp{}) where.settled_before = found.unrecorded_to;
     return;
   }
-  const bool in_claim =
-      !row->consumer.empty() && (exactly || (!row->apart.contains(ordinal) && row->claimed_at > found.types_changed));
-  where.settled_before = exactly || in_claim ? row->settled_at : std::max(row->settled_at, found.unrecorded_to);
+  const bool in_claim = !row->consumer.empty() && (exactly || (!apart && row->claimed_at > found.types_changed));
+  const bool last = newest || (in_claim && !exactly);
+  where.settled_before = last ? row->settled_at : std::max(row->settled_at, found.unrecorded_to);
   if (!in_claim) return;
   where.settled_after = row->claimed_at;
   where.claim = row->id;

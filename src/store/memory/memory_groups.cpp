@@ -32,7 +32,7 @@ Ordinal MemoryLedger::resolve(const Stream& stream, const Start& start) const {
 GroupInfo MemoryLedger::info(const GroupName& name, Group& group) {
   const Timestamp now = shared_.clock.now();
   group.state.expire(now, session_end());
-  apply(group, now);
+  shared_.apply(group, now);
   const Stream& stream = shared_.streams.at(group.identity.stream);
   const ledger::GroupState& state = group.state;
   const ledger::Progress& progress = state.progress();
@@ -91,7 +91,7 @@ GroupInfo MemoryLedger::ensure_group(const GroupName& name, const GroupSpec& spe
     const Ordinal cursor = resolve(stream, identity.start);
     it = shared_.groups.try_emplace(name, std::move(identity), now).first;
     it->second.state.seek(cursor, 0);
-    apply(it->second, now);
+    shared_.apply(it->second, now);
   } else {
     check_group(name, spec, it->second.identity);
     if (spec.settings) {
@@ -124,7 +124,7 @@ GroupInfo MemoryLedger::alter_group(const GroupName& name, const GroupChange& ch
   const Stream& stream = shared_.streams.at(group.identity.stream);
   const Timestamp now = shared_.clock.now();
   group.state.expire(now, session_end());
-  apply(group, now);
+  shared_.apply(group, now);
 
   // What can fail comes first: a change happens whole or not at all.
   const Ordinal cursor = change.seek ? resolve(stream, *change.seek) : 0;
@@ -156,7 +156,7 @@ GroupInfo MemoryLedger::alter_group(const GroupName& name, const GroupChange& ch
     group.state.seek(cursor, cursor > old ? cursor - old : 0);
     group.unrecorded_to = now;
   }
-  apply(group, now);
+  shared_.apply(group, now);
   shared_.notifier.changed();  // resumed, or events before the new cursor
   return info(name, group);
 }

@@ -57,39 +57,6 @@ SharedEvent MemoryLedger::event_of(const Group& group, Ordinal ordinal, bool red
   return std::make_shared<const StoredEvent>(StoredEvent{letter.position, letter.stored_at, letter.event});
 }
 
-void MemoryLedger::apply(Group& group, Timestamp now) {
-  const ledger::Changes changes = group.state.take_changes();
-  for (const auto& died : changes.dead) {
-    const auto [it, added] = group.dead.try_emplace(died.ordinal);
-    DeadRow& row = it->second;
-    if (added) {
-      const SharedEvent stored = event_of(group, died.ordinal, false);
-      row.letter.position = stored->position;
-      row.letter.event = stored->event;
-      row.letter.stored_at = stored->stored_at;
-      row.key = died.item.key;
-    }
-    row.letter.died_at = now;
-    row.letter.reason = died.reason;
-    row.letter.attempts = died.item.attempts;
-    row.letter.failures = died.item.failures;
-    row.letter.crashes = died.item.crashes;
-    row.open_again = false;
-  }
-  for (const Ordinal ordinal : changes.redriven_done) group.dead.erase(ordinal);
-  record(group, changes.settled, now);
-  if (changes.wake) shared_.notifier.changed();
-}
-
-void MemoryLedger::record(Group& group, const std::vector<ledger::Changes::Settled>& settled, Timestamp now) {
-  if (shared_.options.history.count() == 0) {
-    if (!settled.empty()) group.unrecorded_to = now;
-    return;
-  }
-  for (const auto& one : settled) group.history.add(one, one.claim != 0 ? one.claim : ++shared_.last_claim, now);
-  group.history.prune(now - shared_.options.history);
-}
-
 // ---- Sessions ----
 
 SessionId MemoryLedger::open_session(const std::string& consumer, Milliseconds lease) {
@@ -125,7 +92,7 @@ void MemoryLedger::close_session(SessionId session) {
     const auto group = shared_.groups.find(name);
     if (group == shared_.groups.end()) continue;
     group->second.state.release_session(session);
-    apply(group->second, now);
+    shared_.apply(group->second, now);
   }
   shared_.sessions.erase(it);
 }
@@ -181,7 +148,7 @@ ClaimAnswer MemoryLedger::claim(const GroupName& name, const ClaimRequest& reque
       if (item && !item->replayid.empty()) replayids.emplace(events.size(), item->replayid);
       events.push_back(std::move(stored));
     }
-    apply(group, now);
+    shared_.apply(group, now);
     shared_.delivered_total += events.size();
     const bool moved = !out.events.empty() || group.state.progress().cursor != cursor;
     look_further = events.empty() && moved && group.state.progress().cursor < stream.last();
@@ -207,7 +174,7 @@ std::vector<std::size_t> MemoryLedger::settle(const GroupName& name, std::span<c
       stale.push_back(i);
     }
   }
-  apply(group, now);
+  shared_.apply(group, now);
   std::sort(stale.begin(), stale.end());
   return stale;
 }
@@ -224,7 +191,7 @@ std::vector<std::size_t> MemoryLedger::extend(const GroupName& name, std::span<c
   for (std::size_t i = 0; i < leases.size(); ++i) {
     if (!group.state.extend(now, leases[i], lease, end)) stale.push_back(i);
   }
-  apply(group, now);
+  shared_.apply(group, now);
   return stale;
 }
 
@@ -234,7 +201,7 @@ std::vector<PendingEvent> MemoryLedger::pending(const GroupName& name, Position 
   Group& group = shared_.group_at("pending", name);
   const Timestamp now = shared_.clock.now();
   group.state.expire(now, session_end());
-  apply(group, now);
+  shared_.apply(group, now);
   std::vector<PendingEvent> all;
   const auto& items = group.state.items();
   for (auto it = items.upper_bound(from); it != items.end() && all.size() < limit; ++it) {
@@ -299,7 +266,7 @@ std::vector<DeadLetter> MemoryLedger::dead_letters(const GroupName& name, const 
   Group& group = shared_.group_at("dead letters", name);
   const Timestamp now = shared_.clock.now();
   group.state.expire(now, session_end());
-  apply(group, now);
+  shared_.apply(group, now);
   std::vector<DeadLetter> found;
   for (auto it = group.dead.begin(); it != group.dead.end() && found.size() < query.limit; ++it) {
     if (filter.matches(it->first, it->second)) found.push_back(it->second.letter);
@@ -323,7 +290,7 @@ std::uint64_t MemoryLedger::redrive(const GroupName& name, const DeadLetterQuery
     row.open_again = true;
     ++count;
   }
-  apply(group, shared_.clock.now());
+  shared_.apply(group, shared_.clock.now());
   return count;
 }
 
@@ -339,7 +306,7 @@ std::uint64_t MemoryLedger::purge(const GroupName& name, const DeadLetterQuery& 
     settled.push_back({.first = entry.first, .last = entry.first});
     return true;
   });
-  record(group, settled, shared_.clock.now());
+  shared_.record(group, settled, shared_.clock.now());
   return count;
 }
 

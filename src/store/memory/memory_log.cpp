@@ -213,7 +213,7 @@ TrimResult MemoryLog::trim(const StreamName& name, const TrimRequest& request, c
     for (auto& [group_name, group] : shared_.groups) {
       if (group.identity.stream != name) continue;
       group.state.forget_up_to(step);
-      if (group.state.take_changes().wake) shared_.notifier.changed();
+      shared_.apply(group, shared_.clock.now());
     }
     more = step < horizon;
     if (!more) stream.note_trim(result, now, applied);

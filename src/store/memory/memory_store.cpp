@@ -32,6 +32,39 @@ void Shared::drop_expired_groups(Timestamp now) {
   });
 }
 
+void Shared::apply(Group& group, Timestamp now) {
+  const ledger::Changes changes = group.state.take_changes();
+  for (const auto& died : changes.dead) {
+    const auto [it, added] = group.dead.try_emplace(died.ordinal);
+    DeadRow& row = it->second;
+    if (added) {
+      const SharedEvent stored = streams.at(group.identity.stream).at(died.ordinal);
+      row.letter.position = stored->position;
+      row.letter.event = stored->event;
+      row.letter.stored_at = stored->stored_at;
+      row.key = died.item.key;
+    }
+    row.letter.died_at = now;
+    row.letter.reason = died.reason;
+    row.letter.attempts = died.item.attempts;
+    row.letter.failures = died.item.failures;
+    row.letter.crashes = died.item.crashes;
+    row.open_again = false;
+  }
+  for (const Ordinal ordinal : changes.redriven_done) group.dead.erase(ordinal);
+  record(group, changes.settled, now);
+  if (changes.wake) notifier.changed();
+}
+
+void Shared::record(Group& group, const std::vector<ledger::Changes::Settled>& settled, Timestamp now) {
+  if (options.history.count() == 0) {
+    if (!settled.empty()) group.unrecorded_to = now;
+    return;
+  }
+  for (const auto& one : settled) group.history.add(one, one.claim != 0 ? one.claim : ++last_claim, now);
+  group.history.prune(now - options.history);
+}
+
 Capabilities MemoryStore::capabilities() const {
   return {.name = "memory",
           .strongest = Durability::memory,

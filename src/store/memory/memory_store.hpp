@@ -84,6 +84,10 @@ struct Shared {
   /// Forgets the groups nobody has used for as long as they were to be kept: there is no housekeeping thread here, so
   /// every call that makes, lists or trims for groups looks first.
   void drop_expired_groups(Timestamp now);
+  /// Keeps what the group's state says has changed; after every call that may have changed it.
+  void apply(Group& group, Timestamp now);
+  /// Its part for the history.
+  void record(Group& group, const std::vector<ledger::Changes::Settled>& settled, Timestamp now);
 };
 
 class MemoryLog : public EventLog, private RetentionHost {
@@ -147,8 +151,6 @@ class MemoryLedger : public Ledger {
   [[nodiscard]] ledger::SessionEnd session_end() const;
   [[nodiscard]] SharedEvent event_of(const Group& group, Ordinal ordinal, bool redriven) const;
   [[nodiscard]] Ordinal resolve(const Stream& stream, const Start& start) const;
-  void apply(Group& group, Timestamp now);
-  void record(Group& group, const std::vector<ledger::Changes::Settled>& settled, Timestamp now);
   [[nodiscard]] PendingEvent pending_event(const Group& group, Ordinal ordinal, const ledger::Item& item) const;
   ReplayStatus replay_one(Group& group, const Stream& stream, std::string_view replayid, Ordinal ordinal);
   /// Looks at leases first, so that what is told is true now.

@@ -34,7 +34,7 @@ std::vector<ReplayStatus> MemoryLedger::replay(const GroupName& name, std::strin
   group.state.expire(now, session_end());
   std::vector<ReplayStatus> answers;
   for (const Ordinal ordinal : ordinals) answers.push_back(replay_one(group, stream, replayid, ordinal));
-  apply(group, now);
+  shared_.apply(group, now);
   return answers;
 }
 
@@ -48,7 +48,7 @@ Whereabouts MemoryLedger::where(const GroupName& name, Position position) {
                 "stream " + stream.name().str() + " never had an event there");
   }
   group.state.expire(shared_.clock.now(), session_end());
-  apply(group, shared_.clock.now());
+  shared_.apply(group, shared_.clock.now());
 
   Whereabouts where;
   const auto dead = group.dead.find(ordinal);

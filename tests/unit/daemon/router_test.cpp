@@ -20,7 +20,7 @@ TEST(Router, FindsACallAndDecodesItsPath) {
 TEST(Router, TellsAWrongMethodFromAWrongPath) {
   const Match method = match(routes(), "PUT", "/v1/streams/events/events");
   EXPECT_EQ(method.route, nullptr);
-  EXPECT_EQ(method.allowed, "POST, GET, HEAD");
+  EXPECT_EQ(method.allowed, "POST, GET, HEAD, DELETE");
   const Match path = match(routes(), "GET", "/v1/nothing");
   EXPECT_EQ(path.route, nullptr);
   EXPECT_TRUE(path.allowed.empty());

@@ -46,7 +46,7 @@ TEST(Problem, EveryCodeHasItsStatus) {
       {Errc::store_full, 507},       {Errc::unavailable, 503},   {Errc::outcome_unknown, 503},
       {Errc::timed_out, 504},        {Errc::stopped, 503},       {Errc::permission_denied, 403},
       {Errc::read_only, 503},        {Errc::corrupt, 500},       {Errc::unsupported_version, 500},
-      {Errc::internal, 500}};
+      {Errc::upcast_failed, 409},    {Errc::internal, 500}};
   EXPECT_EQ(table.size(), static_cast<std::size_t>(Errc::internal) + 1);
   for (const auto& [code, status] : table) EXPECT_EQ(status_of(code), status) << to_string(code);
 }
