@@ -19,6 +19,27 @@ Timestamp time_of(std::int64_t microseconds) {
   return Timestamp{std::chrono::microseconds{microseconds}};
 }
 
+/// What the log no longer has, nobody asks for by position: retention bounds the history too.
+void forget_trimmed(State& state, const Group& group) {
+  const Ordinal trimmed_to = state.stream(group.identity.stream, "forget history").trimmed_to;
+  if (trimmed_to == 0) return;
+  Statement& remove = state.connection().prepared(
+      "DELETE FROM history WHERE (group_id, fresh, pass, first, claim) IN "
+      "(SELECT group_id, fresh, pass, first, claim FROM history "
+      "WHERE group_id = ?1 AND fresh = ?2 AND pass = ?3 AND first <= ?4 AND last <= ?4 ORDER BY first LIMIT ?5)");
+  remove.run(group.id, 0, 0, trimmed_to, kAtOnce);
+  Statement& next = state.connection().prepared(
+      "SELECT min(pass) FROM history WHERE group_id = ? AND fresh = 1 AND pass >= ? AND first <= ?");
+  for (std::int64_t pass = 0;; ++pass) {
+    {
+      auto row = next.query(group.id, pass, trimmed_to);
+      if (!row.next() || row.is_null(0)) return;
+      pass = row.integer(0);
+    }
+    remove.run(group.id, 1, pass, trimmed_to, kAtOnce);
+  }
+}
+
 }  // namespace
 
 void record_settled(State& state, Group& group, const std::vector<ledger::Changes::Settled>& settled) {
@@ -43,6 +64,8 @@ ledger::SettledBy settled_by(State& state, const Group& group, Ordinal ordinal) 
   const Timestamp forgotten_to = time_of(connection.integer(kForgottenTo));
   found.types_changed = group.types_changed;
   if (group.unrecorded_to != Timestamp{}) found.unrecorded_to = std::max(group.unrecorded_to, forgotten_to);
+  // Rows of trimmed events go whatever their age: all that is certain is "by now".
+  if (ordinal <= state.stream(group.identity.stream, "where").trimmed_to) found.unrecorded_to = state.now();
   {
     auto row = connection
                    .prepared(
@@ -73,6 +96,7 @@ ledger::SettledBy settled_by(State& state, const Group& group, Ordinal ordinal) 
 
 void forget_history(State& state) {
   Connection& connection = state.connection();
+  for (const Group* group : state.all_groups()) forget_trimmed(state, *group);
   const Timestamp end = state.now() - state.history();
   connection
       .prepared(

@@ -75,5 +75,33 @@ TEST_F(SqliteTrim, ScheduledTrimCutOffByTheEndIsNeverHalfDoneAndGoesOn) {
   EXPECT_EQ(test::sql(path, "PRAGMA integrity_check"), "ok");
 }
 
+TEST_F(SqliteTrim, WhoSettledATrimmedEventIsForgottenWithIt) {
+  log().append(kDefaultStream, test::events_of("", 40));
+  store->ledger().ensure_group("readers", test::from_beginning());
+  for (int claims = 0; claims < 4; ++claims) {
+    ClaimRequest request;
+    request.consumer = "one";
+    request.max = 10;
+    std::vector<Settlement> acks;
+    for (const Delivery& d : store->ledger().claim("readers", request).deliveries)
+      acks.push_back({d.lease, Outcome::ack()});
+    ASSERT_TRUE(store->ledger().settle("readers", acks).empty());
+  }
+  ASSERT_EQ(test::sql(path, "SELECT count(*) FROM history"), "4");
+  TrimRequest trim;
+  trim.up_to = Position(25);
+  ASSERT_EQ(log().trim(kDefaultStream, trim).removed, 25U);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{60};
+  while (test::sql(path, "SELECT count(*) FROM history") != "2") {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "housekeeping forgets";
+    std::this_thread::sleep_for(std::chrono::milliseconds{50});
+  }
+  const Whereabouts gone = store->ledger().where("readers", Position(5));
+  EXPECT_EQ(gone.state, Whereabouts::State::settled);
+  EXPECT_FALSE(gone.claim);
+  EXPECT_TRUE(gone.settled_before);
+  EXPECT_EQ(store->ledger().where("readers", Position(26)).consumer, "one") << "its claim is still known";
+}
+
 }  // namespace
 }  // namespace millrace
