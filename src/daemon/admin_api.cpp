@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "daemon/access.hpp"
 #include "daemon/claims.hpp"
 #include "daemon/handlers.hpp"
 #include "daemon/json.hpp"
@@ -84,6 +85,7 @@ void show_event_health(Services& services, const CallPtr& call) {
   bool stalled = false;
   JsonWriter groups('[');
   for (const GroupInfo& group : services.store.ledger().groups()) {
+    if (!sees(call->who(), group.stream.str())) continue;
     stalled = stalled || !group.stalled.empty();
     JsonWriter json;
     json.text("group", group.name.str()).text("stream", group.stream.str()).raw("lag", lag_json(group.lag));

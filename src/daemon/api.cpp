@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/api.hpp"
 
-#include <openssl/crypto.h>
-
 #include <algorithm>
 #include <atomic>
 
+#include "daemon/access.hpp"
 #include "daemon/claims.hpp"
 #include "daemon/handlers.hpp"
 #include "daemon/metrics.hpp"
@@ -22,27 +21,6 @@ constexpr std::size_t kIngestThreads = 2;
 constexpr std::size_t kWorkThreads = 8;
 constexpr std::uint64_t kSchemasEvery = 5;  ///< seconds until a program's new step is known
 
-/// Says nothing about where the texts differ, nor how long the right one is.
-bool same_secret(std::string_view given, std::string_view expected) {
-  // Compared at the expected length whatever was given, so that time does not tell the length either.
-  std::string padded(given.substr(0, expected.size()));
-  padded.resize(expected.size(), '\0');
-  const bool same = CRYPTO_memcmp(padded.data(), expected.data(), expected.size()) == 0;
-  return same && given.size() == expected.size();
-}
-
-bool authorized(const http::Request& request, const std::string& token) {
-  if (token.empty()) return true;
-  const std::string* header = request.header("Authorization");
-  static constexpr std::string_view kScheme = "Bearer ";
-  if (header == nullptr || header->size() < kScheme.size() ||
-      !http::iequals(header->substr(0, kScheme.size()), kScheme))
-    return false;
-  std::string_view given = std::string_view(*header).substr(kScheme.size());
-  while (given.starts_with(' ')) given.remove_prefix(1);
-  return same_secret(given, token);
-}
-
 }  // namespace
 
 struct Api::Impl {
@@ -50,6 +28,7 @@ struct Api::Impl {
       : ingest(kIngestThreads, config.server.max_connections, "millrace-ingest"),
         work(kWorkThreads, config.server.max_connections, "millrace-work"),
         schemas(store, config.schemas),
+        tokens(config),
         services{store,
                  bus,
                  config,
@@ -93,14 +72,14 @@ struct Api::Impl {
       return refuse("other", request, http::to_response(http::problem_of(error)));
     }
     const std::string_view name = found.known_path.empty() ? std::string_view("other") : found.known_path;
-    if (services.config.server.token.empty()) {
+    const Principal* who = tokens.owner(request);
+    if (!tokens.asked()) {
       if (const auto page = refuse_web_page(request, services.config.server.listen))
         return refuse(name, request, http::to_response(*page));
-    }
-    const bool open = found.route != nullptr && found.route->access == Access::open;
-    if (!open && !authorized(request, services.config.server.token)) {
+    } else if (who == nullptr && !(found.route != nullptr && found.route->needs == Needs::nothing)) {
       http::Response response =
-          http::to_response({401, "permission_denied", "this needs the header 'Authorization: Bearer <server.token>'"});
+          http::to_response({401, "permission_denied",
+                             "this needs the header 'Authorization: Bearer <token>' with server.token or a [[token]]"});
       response.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"millrace\"");
       return refuse(name, request, std::move(response));
     }
@@ -116,6 +95,9 @@ struct Api::Impl {
       return refuse(name, request, std::move(response));
     }
     try {
+      check_scope(who, found.route->needs);
+      if (found.route->reach == Reach::stream) check_stream(who, found.path.at("stream"));
+      if (found.route->reach == Reach::store) check_store(who);
       static_cast<void>(Query(request.query, found.route->parameters));
       return limit_of(*found.route, request);
     } catch (const Error& error) {
@@ -144,9 +126,16 @@ struct Api::Impl {
     Match found = match(routes(), request.method, request.path);
     if (found.route == nullptr) throw Error(Errc::not_found, request.method, request.path, "no such call");
     const Route& route = *found.route;
-    auto call = std::make_shared<Call>(metrics, route, std::move(found.path), std::move(request), std::move(exchange));
+    const Principal* who = tokens.owner(request);
+    auto call =
+        std::make_shared<Call>(metrics, route, std::move(found.path), std::move(request), std::move(exchange), who);
     Executor& pool = route.pool == Pool::ingest ? ingest : work;
-    const bool taken = pool.try_post([this, call, &route] { guarded(call, [&] { route.handler(services, call); }); });
+    const bool taken = pool.try_post([this, call, &route] {
+      guarded(call, [&] {
+        if (route.reach == Reach::group) check_group(services, *call);
+        route.handler(services, call);
+      });
+    });
     if (!taken)
       call->fail(Error(Errc::busy, call->request().method, call->request().path,
                        "too many requests wait already; try again later"));
@@ -158,6 +147,7 @@ struct Api::Impl {
   Executor ingest;
   Executor work;
   Schemas schemas;
+  const Tokens tokens;
   std::uint64_t ticks = 0;  ///< of the timer's thread
   Services services;
   Claims claims;

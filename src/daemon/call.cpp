@@ -2,6 +2,7 @@
 #include "daemon/call.hpp"
 
 #include "base/log.hpp"
+#include "daemon/access.hpp"
 #include "daemon/metrics.hpp"
 #include "daemon/router.hpp"
 
@@ -15,12 +16,13 @@ void Services::soon(std::function<void()> task) {
 }
 
 Call::Call(Metrics& metrics, const Route& route, std::map<std::string, std::string> path, http::Request request,
-           std::shared_ptr<http::Exchange> exchange)
+           std::shared_ptr<http::Exchange> exchange, const Principal* who)
     : metrics_(metrics),
       route_(route),
       path_(std::move(path)),
       request_(std::move(request)),
       exchange_(std::move(exchange)),
+      who_(who),
       began_(std::chrono::steady_clock::now()) {}
 
 Query Call::query() const {
@@ -54,6 +56,11 @@ void Call::fail(const http::Problem& problem) {
 std::shared_ptr<http::Stream> Call::start_stream(std::vector<http::Header> headers) {
   count(200);
   return exchange_->start_stream(200, std::move(headers));
+}
+
+void check_group(Services& services, const Call& call) {
+  if (sees_all(call.who())) return;
+  check_stream(call.who(), services.store.ledger().group(GroupName(call.path("group"))).stream.str());
 }
 
 void guarded(const std::shared_ptr<Call>& call, const std::function<void()>& body) {

@@ -29,6 +29,7 @@ class Claims;
 class Tails;
 class Schemas;
 struct Route;
+struct Principal;
 
 /// What handlers work with. Everything in it is thread-safe.
 struct Services {
@@ -54,12 +55,14 @@ struct Services {
 class Call {
  public:
   Call(Metrics& metrics, const Route& route, std::map<std::string, std::string> path, http::Request request,
-       std::shared_ptr<http::Exchange> exchange);
+       std::shared_ptr<http::Exchange> exchange, const Principal* who);
 
   const http::Request& request() const { return request_; }
   http::Request& request() { return request_; }
   const std::string& path(const std::string& name) const { return path_.at(name); }
   Query query() const;
+  /// Who asks; null when nobody is asked for a token.
+  const Principal* who() const { return who_; }
   http::Exchange& exchange() { return *exchange_; }
 
   void respond(http::Response response, std::function<void(bool)> sent = {});
@@ -76,9 +79,14 @@ class Call {
   std::map<std::string, std::string> path_;
   http::Request request_;
   std::shared_ptr<http::Exchange> exchange_;
+  const Principal* who_;
   std::chrono::steady_clock::time_point began_;
   std::atomic<bool> counted_{false};
 };
+
+/// Whether the token is for the stream of the {group} of the path. Asks the store when the token is for some streams
+/// only. \throws Error{permission_denied}, {unknown_group}
+void check_group(Services& services, const Call& call);
 
 /// Runs `body`; what it throws is the answer.
 void guarded(const std::shared_ptr<Call>& call, const std::function<void()>& body);

@@ -287,9 +287,12 @@ bool is_loopback(const std::string& listen) {
 
 /// What no key can judge alone.
 void check_together(Config& config) {
-  if (!is_loopback(config.server.listen) && config.server.token.empty()) {
+  if (!is_loopback(config.server.listen) && !config.asks_for_token()) {
     refuse("server.listen",
            "\"" + config.server.listen + "\" is not a loopback address: set server.token, or listen on 127.0.0.1");
+  }
+  for (const Config::Token& token : config.tokens) {
+    if (token.secret == config.server.token) refuse("server.token", "is that of the [[token]] " + token.name + ", too");
   }
   if (config.server.max_batch_bytes < config.server.max_event_bytes) {
     refuse("server.max_batch_bytes",

@@ -13,6 +13,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/log.hpp"
@@ -22,10 +23,19 @@
 
 namespace millrace::daemon {
 
+/// What a token may be for.
+enum class Scope {
+  publish,
+  consume,
+  metrics,
+  admin,  ///< includes the others
+};
+std::string_view to_string(Scope scope);
+
 struct Config {
   struct Server {
     std::string listen = "127.0.0.1:8420";  ///< host:port; port 0 picks a free one, printed at start
-    std::string token;                      ///< bearer token; required when listening beyond loopback; secret
+    std::string token;                      ///< bearer token that may do everything; secret
     std::uint64_t max_event_bytes = 1 << 20;
     std::uint64_t max_batch_bytes = 8 << 20;
     std::uint64_t max_header_bytes = 64 << 10;
@@ -56,10 +66,21 @@ struct Config {
     bool create = true;  ///< false: it must be there
   };
   std::vector<Stream> streams;
+  /// A `[[token]]`.
+  struct Token {
+    std::string name;
+    std::string secret;
+    std::vector<Scope> scopes;
+    std::vector<std::string> streams;  ///< patterns; none = all
+  };
+  std::vector<Token> tokens;
   struct Log {
     log::Level level = log::Level::info;
     log::Format format = log::Format::automatic;
   } log;
+
+  /// Whether a request needs a token.
+  [[nodiscard]] bool asks_for_token() const { return !server.token.empty() || !tokens.empty(); }
 };
 
 /// One key: how it is called, what it means, how to read and print it.

@@ -98,7 +98,7 @@ bool TableRow::flag(const std::string& key, bool otherwise) const {
 }
 
 const std::vector<TableKind>& table_kinds() {
-  static const std::vector<TableKind> kinds{schema_table(), stream_table()};
+  static const std::vector<TableKind> kinds{schema_table(), stream_table(), token_table()};
   return kinds;
 }
 

@@ -79,5 +79,7 @@ std::pair<std::string, std::size_t> nearest_name(const std::string& name, const 
 TableKind schema_table();
 // stream_table.cpp
 TableKind stream_table();
+// token_table.cpp
+TableKind token_table();
 
 }  // namespace millrace::daemon

@@ -69,7 +69,7 @@ std::uint64_t descriptors_for(std::uint64_t connections) {
 
 struct Daemon::Impl {
   explicit Impl(const Config& given) : config(given) {
-    if (config.server.token.empty() && !http::is_loopback(config.server.listen)) {
+    if (!config.asks_for_token() && !http::is_loopback(config.server.listen)) {
       throw Error(Errc::invalid_argument, "start", "server.token",
                   "listening on " + config.server.listen +
                       ", which others can reach, needs a token: set server.token, or listen on 127.0.0.1");

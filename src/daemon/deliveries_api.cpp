@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include "daemon/access.hpp"
 #include "daemon/claims.hpp"
 #include "daemon/handlers.hpp"
 #include "daemon/json.hpp"
@@ -77,8 +78,8 @@ void settle(Services& services, const CallPtr& call, const Leases& leases, const
 
 void claim_events(Services& services, const CallPtr& call) {
   const GroupName group(call->path("group"));
-  const Members body(call->request().body,
-                     {"consumer", "max", "wait_ms", "lease_ms", "stream", "start", "types", "order", "max_dataversion"});
+  const Members body(call->request().body, {"consumer", "max", "wait_ms", "lease_ms", "stream", "start", "types",
+                                            "order", "max_dataversion"});
   const auto& config = services.config;
   ClaimRequest request;
   request.consumer = body.required("consumer");
@@ -87,6 +88,12 @@ void claim_events(Services& services, const CallPtr& call) {
   const Milliseconds wait{body.number("wait_ms", {0, longest}).value_or(0)};
   const auto lease = body.number("lease_ms", {1, kLongestLease});
   request.hold = lease ? Milliseconds{*lease} : config.delivery.lease;
+  // A named stream is compared with the group's own below, whether the group is there already or not.
+  if (const auto stream = body.text("stream")) {
+    check_stream(call->who(), *stream);
+  } else {
+    check_group(services, *call);
+  }
   ensure(services, group, body);
   services.claims.claim(call, group, request, wait);
 }

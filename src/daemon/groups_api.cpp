@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "daemon/access.hpp"
 #include "daemon/handlers.hpp"
 #include "daemon/json.hpp"
 
@@ -51,7 +52,9 @@ std::string count_json(std::string_view name, std::uint64_t count, bool dry_run)
 
 void list_groups(Services& services, const CallPtr& call) {
   JsonWriter array('[');
-  for (const GroupInfo& group : services.store.ledger().groups()) array.element(group_json(group));
+  for (const GroupInfo& group : services.store.ledger().groups()) {
+    if (sees(call->who(), group.stream.str())) array.element(group_json(group));
+  }
   call->json(JsonWriter().raw("groups", array.finish()).finish());
 }
 
@@ -60,6 +63,7 @@ void create_group(Services& services, const CallPtr& call) {
   const GroupName name(body.required("name"));
   GroupSpec spec;
   spec.stream = StreamName(body.required("stream"));
+  check_stream(call->who(), spec.stream->str());
   spec.start = Start::parse(body.required("start"));
   spec.types = body.texts("types");
   if (const auto order = body.text("order")) spec.order = OrderRule::parse(*order);

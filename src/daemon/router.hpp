@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/access.hpp"
 #include "daemon/call.hpp"
 
 namespace millrace::daemon {
@@ -21,18 +22,15 @@ enum class Pool {
   work,    ///< everything that asks the store and waits for its answer
 };
 
-enum class Access {
-  token,  ///< needs the bearer token, when there is one
-  open,   ///< /health and /ready: what asks them has no secrets
-};
-
 struct Route {
   std::string_view method;
   std::string_view path;  ///< "/v1/streams/{stream}/events"
   std::vector<std::string_view> parameters;
   void (*handler)(Services&, const std::shared_ptr<Call>&);
+  // A row that says nothing is the most closed one.
+  Needs needs = Needs::admin;
+  Reach reach = Reach::store;
   Pool pool = Pool::work;
-  Access access = Access::token;
 };
 
 /// The whole surface.

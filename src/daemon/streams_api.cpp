@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "daemon/access.hpp"
 #include "daemon/handlers.hpp"
 #include "daemon/json.hpp"
 
@@ -32,13 +33,16 @@ Retention retention_of(const Members& body) {
 
 void list_streams(Services& services, const CallPtr& call) {
   JsonWriter array('[');
-  for (const StreamInfo& stream : services.store.log().streams()) array.element(stream_json(stream));
+  for (const StreamInfo& stream : services.store.log().streams()) {
+    if (sees(call->who(), stream.name.str())) array.element(stream_json(stream));
+  }
   call->json(JsonWriter().raw("streams", array.finish()).finish());
 }
 
 void create_stream(Services& services, const CallPtr& call) {
   const Members body(call->request().body, {"name", "max_events", "max_bytes", "max_age_s", "interval_s"});
   const StreamName name(body.required("name"));
+  check_stream(call->who(), name.str());
   const Retention retention = retention_of(body);
   services.store.log().create_stream(name);
   if (retention != Retention{}) services.store.log().set_retention(name, retention);
@@ -96,7 +100,7 @@ void erase_event(Services& services, const CallPtr& call) {
   // known.
   std::string erased_at;
   for (const FoundEvent& found : services.store.log().find(stream, id, source)) {
-    if (const auto* time = found.stored.event.extension(kErasedTime)) erased_at = to_string(*time);
+    if (const auto* time = found.stored.event.extension(kErasedTime)) erased_at = millrace::to_string(*time);
   }
   call->json(json.text_or_null("erased_at", erased_at).finish());
 }

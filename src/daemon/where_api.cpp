@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where is my event: what the log and every group know of one (docs/http-api.md, `GET /v1/events`).
 #include "base/time.hpp"
+#include "daemon/access.hpp"
 #include "daemon/handlers.hpp"
 #include "daemon/json.hpp"
 #include "millrace/codec.hpp"
@@ -75,7 +76,7 @@ std::string match_json(Services& services, const StreamName& stream, const Found
   time_or_null(json, "stored_at", found.trimmed_at ? std::nullopt : std::optional<Timestamp>(found.stored.stored_at));
   json.text("durability", to_string(found.durability));
   if (found.trimmed_at) json.text("trimmed_at", format_rfc3339(*found.trimmed_at));
-  if (const auto* erased = found.stored.event.extension(kErasedTime)) json.text("erased_at", to_string(*erased));
+  if (const auto* erased = found.stored.event.extension(kErasedTime)) json.text("erased_at", millrace::to_string(*erased));
   return json.raw("event", event_json(found)).raw("groups", states.finish()).finish();
 }
 
@@ -87,9 +88,12 @@ void find_event(Services& services, const CallPtr& call) {
   const std::optional<std::string> source = query.text("source");
   std::vector<StreamName> streams;
   if (const auto named = query.text("stream")) {
+    check_stream(call->who(), *named);
     streams.push_back(services.store.log().stream(StreamName(*named)).name);
   } else {
-    for (const StreamInfo& stream : services.store.log().streams()) streams.push_back(stream.name);
+    for (const StreamInfo& stream : services.store.log().streams()) {
+      if (sees(call->who(), stream.name.str())) streams.push_back(stream.name);
+    }
   }
   const std::vector<GroupInfo> groups = services.store.ledger().groups();
   JsonWriter matches('[');

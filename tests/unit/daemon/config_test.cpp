@@ -286,5 +286,44 @@ TEST_F(ConfigTest, AStreamThatCannotBeMeantIsRefused) {
   EXPECT_THAT(refusal(file("b.toml", "[[stream]]\nname = \"Not a name\"\n")), HasSubstr("stream.name"));
 }
 
+TEST_F(ConfigTest, TokensAreReadWithTheirSecretsAndShownWithout) {
+  set("SECRET_OF_THIS_TEST", "from-the-environment");
+  const auto secret = file("secret", "from-a-file\n");
+  const std::string text = "[[token]]\nname = \"shop\"\nsecret = \"file:" + secret +
+                           "\"\nscopes = [\"publish\", \"consume\"]\nstreams = [\"orders*\"]\n"
+                           "[[token]]\nname = \"boss\"\nsecret = \"${SECRET_OF_THIS_TEST}\"\nscopes = [\"admin\"]\n";
+  const auto loaded = load_config(file("a.toml", text), {{"server.listen", "0.0.0.0:0"}});
+  ASSERT_EQ(loaded.config.tokens.size(), 2U);
+  EXPECT_EQ(loaded.config.tokens[0].secret, "from-a-file");
+  EXPECT_EQ(loaded.config.tokens[0].scopes, (std::vector{Scope::publish, Scope::consume}));
+  EXPECT_EQ(loaded.config.tokens[0].streams, std::vector<std::string>{"orders*"});
+  EXPECT_EQ(loaded.config.tokens[1].secret, "from-the-environment");
+  std::string shown;
+  for (const auto& row : token_table().rows(loaded.config)) {
+    for (const auto& [key, value] : row) shown += key + " = " + value + '\n';
+  }
+  EXPECT_EQ(shown,
+            "name = \"shop\"\nsecret = \"***\"\nscopes = [\"publish\", \"consume\"]\nstreams = [\"orders*\"]\n"
+            "name = \"boss\"\nsecret = \"***\"\nscopes = [\"admin\"]\n");
+}
+
+TEST_F(ConfigTest, ATokenThatCannotBeMeantIsRefused) {
+  const auto refused = [&](const std::string& rest, const std::string& flag = "") {
+    const std::string text = "[[token]]\nname = \"a\"\nsecret = \"first\"\n" + rest;
+    return flag.empty() ? refusal(file("a.toml", text)) : refusal(file("a.toml", text), {{"server.token", flag}});
+  };
+  const std::string fine = "scopes = [\"consume\"]\n";
+  EXPECT_THAT(refused(""), HasSubstr("token.scopes"));
+  EXPECT_THAT(refused("scopes = []\n"), HasSubstr("at least one of publish"));
+  EXPECT_THAT(refused("scopes = [\"read\"]\n"), HasSubstr("\"read\" is no scope"));
+  EXPECT_THAT(refused(fine + "streams = []\n"), HasSubstr("leave it out for all streams"));
+  EXPECT_THAT(refused(fine + "streams = [\"[a\"]\n"), HasSubstr("token.streams"));
+  EXPECT_THAT(refused(fine + "[[token]]\nname = \"a\"\nsecret = \"s\"\n" + fine), HasSubstr("stands here twice"));
+  const std::string same = refused(fine + "[[token]]\nname = \"b\"\nsecret = \"first\"\n" + fine);
+  EXPECT_THAT(same, HasSubstr("is that of the token a"));
+  EXPECT_EQ(same.find("first"), std::string::npos);
+  EXPECT_THAT(refused(fine, "first"), HasSubstr("is that of the [[token]] a"));
+}
+
 }  // namespace
 }  // namespace millrace::daemon
