@@ -155,6 +155,7 @@ class Walk {
       const ledger::Item* item = kept_.item(ordinal);
       if (item != nullptr && !item->plain()) {
         rows_.items[ordinal] = *item;
+        rows_.items[ordinal].place = ledger::Item::Place::none;  // derived: a row does not have it
       } else {
         rows_.items.erase(ordinal);
       }
@@ -170,7 +171,10 @@ class Walk {
         kept_.progress().cursor == loaded.progress().cursor && kept_.progress().counters == loaded.progress().counters,
         "the same progress");
     require(kept_.in_flight() == loaded.in_flight() && kept_.waiting() == loaded.waiting(), "the same counts");
-    require(kept_.parked() == loaded.parked() && kept_.suspects() == loaded.suspects(), "as many parked and suspect");
+    require(kept_.parked() == loaded.parked() && kept_.suspects() == loaded.suspects(),
+            "as many parked and suspect: " + std::to_string(kept_.parked()) + " and " +
+                std::to_string(kept_.suspects()) + ", from rows " + std::to_string(loaded.parked()) + " and " +
+                std::to_string(loaded.suspects()));
     require(kept_.oldest_open() == loaded.oldest_open(), "the same oldest open event");
     require(kept_.stalled() == loaded.stalled(),
             "the same reason to stall: \"" + kept_.stalled() + "\" and \"" + loaded.stalled() + "\"");
