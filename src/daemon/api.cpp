@@ -127,6 +127,10 @@ struct Api::Impl {
     if (found.route == nullptr) throw Error(Errc::not_found, request.method, request.path, "no such call");
     const Route& route = *found.route;
     const Principal* who = tokens.owner(request);
+    // admit() refuses it before; here a null Principal would be one who may do everything.
+    if (tokens.asked() && who == nullptr && route.needs != Needs::nothing) {
+      throw Error(Errc::permission_denied, request.method, request.path, "this needs a token");
+    }
     auto call =
         std::make_shared<Call>(metrics, route, std::move(found.path), std::move(request), std::move(exchange), who);
     Executor& pool = route.pool == Pool::ingest ? ingest : work;

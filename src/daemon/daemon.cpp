@@ -93,6 +93,10 @@ struct Daemon::Impl {
     running = server.get();
     address = server->address();
     log::info("listening", "http://" + address, "store " + described);
+    if (!http::is_loopback(config.server.listen)) {
+      log::warn("plain_http", "http://" + address,
+                "tokens and events can be read on the way: put a proxy that ends TLS before it (docs/security.md)");
+    }
   }
 
   bool stop(Milliseconds grace) {

@@ -76,7 +76,8 @@ std::string match_json(Services& services, const StreamName& stream, const Found
   time_or_null(json, "stored_at", found.trimmed_at ? std::nullopt : std::optional<Timestamp>(found.stored.stored_at));
   json.text("durability", to_string(found.durability));
   if (found.trimmed_at) json.text("trimmed_at", format_rfc3339(*found.trimmed_at));
-  if (const auto* erased = found.stored.event.extension(kErasedTime)) json.text("erased_at", millrace::to_string(*erased));
+  if (const auto* erased = found.stored.event.extension(kErasedTime))
+    json.text("erased_at", millrace::to_string(*erased));
   return json.raw("event", event_json(found)).raw("groups", states.finish()).finish();
 }
 

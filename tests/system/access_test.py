@@ -127,6 +127,12 @@ class Access(harness.Case):
         for secret, _, _ in TOKENS.values():
             self.assertNotIn(secret, self.d.log() + shown)
 
+    def test_it_warns_where_tokens_could_be_overheard(self):
+        self.assertNotIn("plain_http", self.d.log())
+        open_to_all = self.daemon("--config", self.config, "--server-listen", "0.0.0.0:0", env=self.env)
+        self.assertEqual(open_to_all.client(token=TOKENS["boss"][0]).get("/v1/stats").status, 200)
+        self.assertIn("plain_http", open_to_all.log())
+
 
 if __name__ == "__main__":
     harness.main()
