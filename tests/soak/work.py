@@ -132,18 +132,24 @@ def consume(port, group, stop, result):
                 break  # the judge tells what is missing
             continue
         quiet_since = None
-        ack, retry, seen = [], [], {}
+        ack, retry, seen, failed = [], [], {}, set()
         for delivery in deliveries:
             key, number = map(int, delivery["event"]["id"].split("-"))
             if order == "key" and number > seen.get(key, books[key].up_to) + 1:
                 told["out of order"] += 1
             seen[key] = max(number, seen.get(key, 0))
             told["again"] += books[key].has(number)
-            (retry if chance.random() < failures else ack).append((delivery["lease"], key, number))
+            if order == "key" and key in failed:
+                continue  # withdrawn by the retry of the earlier one
+            if chance.random() < failures:
+                failed.add(key)
+                retry.append((delivery["lease"], key, number))
+            else:
+                ack.append((delivery["lease"], key, number))
         if pause:
             time.sleep(pause)
-        # The earlier of a key goes first: a retry withdraws what comes after it, and that is then stale.
-        for how, leases in (("retry", retry), ("ack", ack)):
+        # The earlier of a key must be settled first, and all that is acknowledged here stands before what is retried.
+        for how, leases in (("ack", ack), ("retry", retry)):
             if not leases:
                 continue
             body = {"leases": [lease for lease, _, _ in leases]}
