@@ -18,7 +18,7 @@ const std::filesystem::path kCorpus = MILLRACE_FUZZ_CORPUS;
 
 class Corpus : public testing::TestWithParam<Target> {};
 INSTANTIATE_TEST_SUITE_P(Of, Corpus, testing::ValuesIn(targets().begin(), targets().end()),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& target) { return std::string(target.param.name); });
 
 TEST_P(Corpus, BreaksNothing) {
   std::size_t files = 0;
