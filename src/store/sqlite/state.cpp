@@ -48,7 +48,18 @@ State::State(Connection& connection, const StoreClock& clock, std::uint32_t inca
              std::chrono::seconds history)
     : connection_(connection), clock_(clock), incarnation_(incarnation), last_id_(last_id), history_(history) {}
 
+/// Zeroing what is deleted is for what may hold the data of events: their tables and the dead letters, whose pages also
+/// leave copies of rows behind when they are split. The books of groups change with every claim, hold none of it, and
+/// their freed pages would all have to be written once more.
+void State::wipe_deleted(bool on) {
+  if (wipes_ == on) return;
+  wipes_.reset();
+  connection_.execute(on ? "PRAGMA secure_delete=ON" : "PRAGMA secure_delete=OFF");
+  wipes_ = on;
+}
+
 void State::begin() {
+  wipe_deleted(true);  // also after a flush that failed half-way
   now_ = clock_.now();
   woke_ = false;
   events_appended_ = 0;
@@ -81,6 +92,7 @@ void State::flush() {
     stream->dirty = false;
   }
   for (Group* group : dirty_groups_) save_group(*group);
+  wipe_deleted(true);
   dirty_groups_.clear();
 }
 
@@ -318,7 +330,13 @@ void State::save_group(Group& group) {
   const ledger::Changes changes = group.state.take_changes();
   woke_ = woke_ || changes.wake;
   if (changes.empty() && group.last_seen - group.saved_last_seen < kSeenEvery) return;
+  if (!changes.dead.empty() || !changes.redriven_done.empty()) wipe_deleted(true);
   for (const ledger::Changes::Dead& dead : changes.dead) save_dead(group, dead);
+  for (const Ordinal ordinal : changes.redriven_done) {
+    connection_.prepared("DELETE FROM dead_letter WHERE group_id = ? AND position = ? AND redriven = 1")
+        .run(group.id, ordinal);
+  }
+  wipe_deleted(false);
   if (!changes.settled.empty()) record_settled(*this, group, changes.settled);
   const ledger::Progress& progress = group.state.progress();
   const ledger::Counters& counters = progress.counters;
@@ -351,10 +369,6 @@ void State::save_group(Group& group) {
         .run(id, group.id, claim->consumer, claim->session, claim->lease_until,
              static_cast<std::int64_t>(claim->lease.count()), claim->claimed_at, claim->alone, claim->open.to_string(),
              claim->fresh_first, claim->fresh_last, claim->apart.to_string(), claim->again.to_string());
-  }
-  for (const Ordinal ordinal : changes.redriven_done) {
-    connection_.prepared("DELETE FROM dead_letter WHERE group_id = ? AND position = ? AND redriven = 1")
-        .run(group.id, ordinal);
   }
   for (const Ordinal ordinal : changes.items) {
     const ledger::Item* item = group.state.item(ordinal);

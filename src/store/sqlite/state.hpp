@@ -168,6 +168,7 @@ class State {
   void load_progress(Group& group, Statement::Rows& row);
   void save_group(Group& group);
   void save_dead(Group& group, const ledger::Changes::Dead& dead);
+  void wipe_deleted(bool on);
 
   Connection& connection_;
   const StoreClock& clock_;
@@ -180,6 +181,7 @@ class State {
   bool others_committed_ = true;
   std::uint64_t events_appended_ = 0;
   bool written_ = false;
+  std::optional<bool> wipes_;  ///< PRAGMA secure_delete of the connection, if it is known
   bool streams_loaded_ = false;
   std::map<std::string, std::unique_ptr<StreamState>> streams_;
   std::unordered_map<std::int64_t, StreamState*> streams_by_id_;
