@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "daemon/access.hpp"
+#include "daemon/access_token.hpp"
 #include "daemon/claims.hpp"
 #include "daemon/handlers.hpp"
 #include "daemon/metrics.hpp"
@@ -39,6 +40,7 @@ struct Api::Impl {
                  claims,
                  tails,
                  schemas,
+                 access_tokens,
                  {},
                  [this] { return stopping.load(); },
                  std::chrono::steady_clock::now()},
@@ -59,6 +61,19 @@ struct Api::Impl {
     });
   }
 
+  /// Whose request it is. An access token is somebody for the tail of its own stream only, and may nothing else there.
+  const Principal* owner(const http::Request& request, const Match& found) const {
+    const Principal* who = tokens.owner(request);
+    if (who != nullptr || found.route == nullptr || found.route->handler != &tail_events) return who;
+    for (const auto& [name, value] : request.query) {
+      if (name == "access_token" && access_tokens.good_for(value, found.path.at("stream"), now())) return &browser;
+    }
+    return nullptr;
+  }
+  static Timestamp now() {
+    return std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
+  }
+
   http::Response refuse(std::string_view route, const http::Request& request, http::Response response) {
     metrics.request(route, request.method, response.status, 0);
     return response;
@@ -72,7 +87,7 @@ struct Api::Impl {
       return refuse("other", request, http::to_response(http::problem_of(error)));
     }
     const std::string_view name = found.known_path.empty() ? std::string_view("other") : found.known_path;
-    const Principal* who = tokens.owner(request);
+    const Principal* who = owner(request, found);
     if (!tokens.asked()) {
       if (const auto page = refuse_web_page(request, services.config.server.listen))
         return refuse(name, request, http::to_response(*page));
@@ -126,7 +141,7 @@ struct Api::Impl {
     Match found = match(routes(), request.method, request.path);
     if (found.route == nullptr) throw Error(Errc::not_found, request.method, request.path, "no such call");
     const Route& route = *found.route;
-    const Principal* who = tokens.owner(request);
+    const Principal* who = owner(request, found);
     // admit() refuses it before; here a null Principal would be one who may do everything.
     if (tokens.asked() && who == nullptr && route.needs != Needs::nothing) {
       throw Error(Errc::permission_denied, request.method, request.path, "this needs a token");
@@ -152,6 +167,8 @@ struct Api::Impl {
   Executor work;
   Schemas schemas;
   const Tokens tokens;
+  const AccessTokens access_tokens;
+  const Principal browser{"access token", {Scope::consume}, {}};
   std::uint64_t ticks = 0;  ///< of the timer's thread
   Services services;
   Claims claims;

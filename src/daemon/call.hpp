@@ -28,6 +28,7 @@ class Metrics;
 class Claims;
 class Tails;
 class Schemas;
+class AccessTokens;
 struct Route;
 struct Principal;
 
@@ -43,6 +44,7 @@ struct Services {
   Claims& claims;
   Tails& tails;
   Schemas& schemas;
+  const AccessTokens& access_tokens;
   std::function<http::Server::Stats()> server;  ///< empty when there is no server
   std::function<bool()> stopping;
   std::chrono::steady_clock::time_point started;

@@ -14,6 +14,8 @@ using CallPtr = std::shared_ptr<Call>;
 
 // publish_api.cpp
 void publish_events(Services& services, const CallPtr& call);
+// access_token.cpp
+void make_access_token(Services& services, const CallPtr& call);
 // events_api.cpp
 void read_events(Services& services, const CallPtr& call);
 void tail_events(Services& services, const CallPtr& call);

@@ -57,7 +57,10 @@ void Tails::open(const std::shared_ptr<Call>& call, const StreamName& stream, Po
   {
     const std::lock_guard lock(mutex_);
     if (ended_) throw Error(Errc::stopped, "tail", stream.str(), "the daemon is stopping");
-    tail->out = call->start_stream({{"Content-Type", "text/event-stream"}, {"Cache-Control", "no-store"}});
+    std::vector<http::Header> headers{{"Content-Type", "text/event-stream"}, {"Cache-Control", "no-store"}};
+    // Pages of any origin may read it: the right to is in the URL, and nothing a browser adds by itself gives it.
+    if (call->query().text("access_token")) headers.emplace_back("Access-Control-Allow-Origin", "*");
+    tail->out = call->start_stream(std::move(headers));
     if (tail->out == nullptr) return;
     tail->out->write(sse_id(after));  // so that a client knows where it is before the first event
     tail->id = ++last_id_;

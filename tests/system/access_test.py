@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scoped tokens from outside: what each may do, what it is told otherwise, and what it does not get to see."""
 
+import http.client
 import json
 import os
+import time
 
 import harness
 from harness import event
@@ -65,6 +67,38 @@ class Access(harness.Case):
         for method, path in (("DELETE", "/v1/groups/g"), ("POST", "/v1/groups/g/seek"), ("GET", "/v1/stats"),
                              ("POST", "/v1/backup"), ("DELETE", "/v1/streams/orders/events?id=o1&source=/judge")):
             self.denied(self.mail, method, path, "admin", {} if method == "POST" else None)
+
+    def test_a_browser_tails_one_stream_for_a_while(self):
+        answer = self.mail.post("/v1/access-tokens", {"stream": "orders", "ttl_s": 2})
+        self.assertEqual(answer.status, 200, answer)
+        token = answer.json["access_token"]
+        nobody = self.d.client(token=None)
+
+        def first_lines(path):
+            connection = http.client.HTTPConnection("127.0.0.1", self.d.port, timeout=10)
+            connection.request("GET", path, headers={"Origin": "https://shop.example"})
+            response = connection.getresponse()
+            text = response.fp.readline() + response.fp.readline() if response.status == 200 else b""
+            connection.close()
+            return response, text
+
+        tail = "/v1/streams/orders/tail?after=beginning&access_token="
+        response, text = first_lines(tail + token)
+        self.assertEqual(response.status, 200)
+        self.assertEqual(response.getheader("Access-Control-Allow-Origin"), "*")
+        self.assertTrue(text.startswith(b"id:"), text)
+        self.assertEqual(first_lines(tail)[0].status, 401)
+        self.assertEqual(first_lines(tail + token + "0")[0].status, 401)
+        self.assertEqual(first_lines("/v1/streams/payments/tail?access_token=" + token)[0].status, 401)
+        self.assertEqual(nobody.request("GET", "/v1/streams/orders/events?access_token=" + token).status, 401)
+        self.assertEqual(self.d.client(token=token).request("GET", "/v1/streams/orders/events").status, 401)
+        self.denied(self.mail, "POST", "/v1/access-tokens", "payments", {"stream": "payments"})
+        self.denied(self.shop, "POST", "/v1/access-tokens", "consume", {"stream": "orders"})
+        for body in ({"stream": "orders", "ttl_s": 3601}, {"stream": "orders", "scope": "admin"}, {}):
+            self.assertEqual(self.mail.post("/v1/access-tokens", body).status, 400, body)
+        time.sleep(2.1)
+        self.assertEqual(first_lines(tail + token)[0].status, 401)
+        self.assertNotIn(token, self.d.log())
 
     def test_a_group_of_another_stream_is_out_of_reach(self):
         held = self.boss.claim("pay", stream="payments", start="beginning")

@@ -49,6 +49,7 @@ const std::map<std::string, std::pair<Needs, Reach>>& judged() {
       {"GET /v1/replays/{id}", {Needs::admin, Reach::store}},
       {"PUT /v1/replays/{id}", {Needs::admin, Reach::store}},
       {"DELETE /v1/replays/{id}", {Needs::admin, Reach::store}},
+      {"POST /v1/access-tokens", {Needs::consume, Reach::handler}},
       {"GET /v1/events", {Needs::consume, Reach::handler}},
       {"POST /v1/backup", {Needs::admin, Reach::store}},
       {"GET /v1/schemas", {Needs::token, Reach::nothing}},
