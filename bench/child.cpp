@@ -46,6 +46,7 @@ TemporaryDir::~TemporaryDir() {
 Child::Child(const std::vector<std::string>& words, const Options& options) : name_(words.at(0)) {
   std::vector<std::string> own = words;
   std::vector<char*> argv;
+  argv.reserve(own.size() + 1);
   for (std::string& word : own) argv.push_back(word.data());
   argv.push_back(nullptr);
   std::vector<char*> environment;
