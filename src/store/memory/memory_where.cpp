@@ -33,6 +33,7 @@ std::vector<ReplayStatus> MemoryLedger::replay(const GroupName& name, std::strin
   const Timestamp now = shared_.clock.now();
   group.state.expire(now, session_end());
   std::vector<ReplayStatus> answers;
+  answers.reserve(ordinals.size());
   for (const Ordinal ordinal : ordinals) answers.push_back(replay_one(group, stream, replayid, ordinal));
   shared_.apply(group, now);
   return answers;

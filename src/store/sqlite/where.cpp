@@ -65,6 +65,7 @@ std::vector<ReplayStatus> SqliteLedger::replay(const GroupName& name, std::strin
     group.state.expire(state.now(), state.session_end());
     state.touch(group, false);
     std::vector<ReplayStatus> answers;
+    answers.reserve(ordinals.size());
     for (const Ordinal ordinal : ordinals) answers.push_back(replay_one(state, group, stream, replayid, ordinal));
     return answers;
   });

@@ -187,12 +187,13 @@ Durability Writer::wait_for(Operation& operation) {
 /// queued the caller takes its place for one transaction. Watchers are still told by the writer: the caller may hold
 /// what they wait for.
 bool Writer::run_at_once(Operation& operation) {
+  std::vector<Queued> batch;
+  batch.push_back(
+      {&operation, nullptr});  // before anything is marked: nothing may throw between there and the transaction
   std::unique_lock lock(mutex_);
   if (!writer_waits_ || in_transaction_ || !queue_.empty() || stopping_ || pauses_ != 0) return false;
   in_transaction_ = true;
   lock.unlock();
-  std::vector<Queued> batch;
-  batch.push_back({&operation, nullptr});
   const bool changed = transact(batch);
   lock.lock();
   in_transaction_ = false;

@@ -42,7 +42,7 @@ ReplayReport resume(FakePorts& ports, const ReplayTarget& target, std::size_t wi
 
 /// A handler that throws at one event.
 ReplayHandler failing_at(Seen& seen, const std::string& id) {
-  return [&seen, id, inner = seen.handler()](const StoredEvent& stored) {
+  return [id, inner = seen.handler()](const StoredEvent& stored) {
     if (stored.event.id == id) throw std::runtime_error("no");
     inner(stored);
   };

@@ -101,7 +101,7 @@ TEST_P(GroupStateReplay, IsSkippedExpiredAndLostAsAnyOther) {
   claim("one");
   ack_all();
   settled_.clear();
-  for (const Ordinal ordinal : {1, 2, 3}) replay(ordinal);
+  for (const Ordinal ordinal : {1U, 2U, 3U}) replay(ordinal);
   act([](GroupState& group) { return group.skip(2); });
   act([](GroupState& group) { return group.settle_expired(3); });
   act([](GroupState& group) { group.forget_up_to(1); });

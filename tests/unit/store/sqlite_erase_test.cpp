@@ -62,7 +62,8 @@ class SqliteErase : public testing::Test {
 TEST_F(SqliteErase, LeavesNoTraceOfTheFirstEvents) {
   // The first pages of a table are split when it grows.
   for (int i = 0; i < 300; ++i) {
-    store->log().append(kDefaultStream, std::vector{i < 20 ? secret_event("s" + std::to_string(i), 40 * i + 20)
+    store->log().append(kDefaultStream, std::vector{i < 20 ? secret_event("s" + std::to_string(i),
+                                                                          static_cast<std::size_t>(40 * i + 20))
                                                            : test::event_of(std::to_string(i))});
   }
   ASSERT_GT(traces(path), 0U);
@@ -99,7 +100,8 @@ TEST_F(SqliteErase, LeavesNoTraceAmongDeadLetters) {
 
 TEST_F(SqliteErase, LeavesNoTraceBehindATrimThatMovedItAbout) {
   std::vector<Event> events;
-  for (int i = 0; i < 2'000; ++i) events.push_back(secret_event("s" + std::to_string(i), 60 + i * 37 % 900));
+  for (int i = 0; i < 2'000; ++i)
+    events.push_back(secret_event("s" + std::to_string(i), static_cast<std::size_t>(60 + i * 37 % 900)));
   store->log().append(kDefaultStream, events);
   // Cells wander between pages as the ones before them go.
   for (std::uint64_t up_to = 1; up_to < 1'900; up_to += 1 + up_to % 13) {
