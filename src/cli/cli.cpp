@@ -25,6 +25,10 @@ void describe(CLI::App& app, Context& context) {
   app.add_flag("--json", context.json, "Print JSON for programs; errors as a JSON object on stderr");
   app.add_option("--url", context.url, "The daemon to talk to")->envname("MILLRACE_URL")->capture_default_str();
   app.add_option("--token", context.token, "Bearer token of the daemon")->envname("MILLRACE_TOKEN");
+  app.add_option("--ca-file", context.ca_file,
+                 "PEM file of the CAs to trust at an https:// URL, instead of the system's")
+      ->envname("MILLRACE_CA_FILE")
+      ->type_name("FILE");
   // Beside MILLRACE_URL in the environment --store still wins: it was typed.
   app.add_option("--store", context.store, "Open this store directly instead of asking a daemon")->type_name("URL");
   for (auto* add : {add_serve, add_publish, add_tail, add_replay, add_streams, add_groups, add_pending, add_dlq,

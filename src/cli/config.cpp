@@ -164,7 +164,7 @@ int docs() {
   text +=
       "\nAs a flag `server.listen` is `--server-listen`, as a variable `MILLRACE_SERVER_LISTEN`. The command line "
       "reads "
-      "`MILLRACE_URL` and `MILLRACE_TOKEN`\nto find its daemon.";
+      "`MILLRACE_URL`, `MILLRACE_TOKEN` and\n`MILLRACE_CA_FILE` to find its daemon.";
   print(text);
   return kOk;
 }

@@ -20,13 +20,14 @@ struct Context {
   bool json = false;
   std::string url = "http://127.0.0.1:8420";
   std::string token;
+  std::string ca_file;
   std::string store;  ///< --store: open it instead of asking a daemon
 
   std::string command;          ///< the chosen one: "groups list"
   std::function<int()> action;  ///< what it does
 
   [[nodiscard]] std::unique_ptr<Target> open(std::chrono::milliseconds patience = kUsualPatience) const {
-    return store.empty() ? make_http_target(url, token, patience) : open_store_target(store);
+    return store.empty() ? make_http_target(url, token, ca_file, patience) : open_store_target(store);
   }
 };
 

@@ -22,10 +22,13 @@ std::string path_and_query(const http::Request& request) {
 
 class HttpTarget final : public Target {
  public:
-  HttpTarget(std::string url, const std::string& token, std::chrono::milliseconds patience)
+  HttpTarget(std::string url, const std::string& token, const std::string& ca_file, std::chrono::milliseconds patience)
       : url_(std::move(url)),
         patience_(patience),
-        client_({.url = url_, .token = token, .connect_timeout = std::min(patience, kConnectPatience)}) {}
+        client_({.url = url_,
+                 .token = token,
+                 .connect_timeout = std::min(patience, kConnectPatience),
+                 .ca_file = ca_file}) {}
 
   std::string name() const override { return url_; }
 
@@ -48,6 +51,9 @@ class HttpTarget final : public Target {
       return call();
     } catch (const Error& error) {
       if (error.code() != Errc::unavailable) throw;
+      if (url_.starts_with("https:")) {  // the client knows whether it is the certificate
+        throw CannotConnect(error.code(), error.operation(), url_, error.message(), error.native());
+      }
       throw CannotConnect(
           error.code(), error.operation(), url_,
           "nobody answers there: start `millrace serve`, or name another daemon with --url or MILLRACE_URL",
@@ -62,9 +68,9 @@ class HttpTarget final : public Target {
 
 }  // namespace
 
-std::unique_ptr<Target> make_http_target(const std::string& url, const std::string& token,
+std::unique_ptr<Target> make_http_target(const std::string& url, const std::string& token, const std::string& ca_file,
                                          std::chrono::milliseconds patience) {
-  return std::make_unique<HttpTarget>(url, token, patience);
+  return std::make_unique<HttpTarget>(url, token, ca_file, patience);
 }
 
 }  // namespace millrace::cli

@@ -3,9 +3,12 @@
 #include <unistd.h>
 
 #include <boost/json.hpp>
+#include <condition_variable>
 #include <csignal>
-#include <future>
+#include <functional>
 #include <map>
+#include <mutex>
+#include <string>
 #include <thread>
 
 #include "base/log.hpp"
@@ -24,43 +27,66 @@ struct Options {
 };
 
 /// Turns SIGTERM and SIGINT into one request to stop, from its construction on, also while the store still opens. The
-/// second one ends the process at once. Made before any thread, so that no other thread takes the signal.
-class StopSignals {
+/// second one ends the process at once. SIGHUP asks to reload. Made before any thread, so that no other thread takes
+/// the signal.
+class Signals {
  public:
-  StopSignals() {
+  /// \param reloads false: SIGHUP ends the process, as it does any other.
+  explicit Signals(bool reloads) {
     sigemptyset(&set_);
     for (const int signal : {SIGTERM, SIGINT, kEnd}) sigaddset(&set_, signal);
+    if (reloads) sigaddset(&set_, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set_, nullptr);
     std::signal(SIGPIPE, SIG_IGN);  // a client that went away is an error of its write, not of the daemon
     waiter_ = std::thread([this] { wait(); });
   }
-  ~StopSignals() {
+  ~Signals() {
     pthread_kill(waiter_.native_handle(), kEnd);
     waiter_.join();
   }
-  StopSignals(const StopSignals&) = delete;
-  StopSignals& operator=(const StopSignals&) = delete;
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
 
-  /// Blocks until the first one; its name.
-  std::string first() { return first_.get_future().get(); }
+  /// Blocks until it is to stop, and calls `reload` for each SIGHUP until then; the name of the signal that stops.
+  std::string stop_or(const std::function<void()>& reload) {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [this] { return hang_up_ || !stop_.empty(); });
+      if (!stop_.empty()) return stop_;
+      hang_up_ = false;
+      lock.unlock();
+      reload();
+      lock.lock();
+    }
+  }
 
  private:
   static constexpr int kEnd = SIGUSR1;
 
   void wait() {
-    for (int received = 0, signal = 0;; ++received) {
+    for (int signal = 0;;) {
       if (sigwait(&set_, &signal) != 0 || signal == kEnd) return;
-      if (received > 0) {
+      const std::lock_guard lock(mutex_);
+      if (signal == SIGHUP) {
+        hang_up_ = true;
+        changed_.notify_one();
+        continue;
+      }
+      if (!stop_.empty()) {
         log::warn("stopped_at_once", "",
                   "a second signal came: running work is cut off; what was acknowledged is on disk");
         _exit(kFailed);
       }
-      first_.set_value(signal == SIGTERM ? "SIGTERM" : "SIGINT");
+      stop_ = signal == SIGTERM ? "SIGTERM" : "SIGINT";
+      changed_.notify_one();
     }
   }
 
   sigset_t set_{};
-  std::promise<std::string> first_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool hang_up_ = false;
+  std::string stop_;  ///< the signal that stops
   std::thread waiter_;
 };
 
@@ -75,14 +101,15 @@ int serve(Context& context, const Options& o) {
     throw Error(Errc::invalid_argument, error.operation(), error.object(), error.message(), error.native());
   }
   log::configure(loaded.config.log.level, loaded.config.log.format);
-  StopSignals signals;
+  Signals signals(!loaded.config.server.tls_cert.empty());
   daemon::Daemon daemon(loaded.config);
   if (context.json) {
     print_json(boost::json::object{{"listening", daemon.url()}, {"store", daemon.store()}});
   } else {
     print("listening on " + daemon.url());
   }
-  log::info("stopping", daemon.url(), signals.first() + ": running work may go on for server.stop_grace");
+  const std::string stopped_by = signals.stop_or([&daemon] { daemon.reload(); });
+  log::info("stopping", daemon.url(), stopped_by + ": running work may go on for server.stop_grace");
   return daemon.stop(loaded.config.server.stop_grace) ? kOk : kFailed;
 }
 

@@ -43,8 +43,9 @@ class Target {
 /// How long one answer may take.
 inline constexpr std::chrono::milliseconds kUsualPatience{60'000};
 
-/// A daemon at `url`. \throws Error{invalid_argument} when it is no http URL
-std::unique_ptr<Target> make_http_target(const std::string& url, const std::string& token,
+/// A daemon at `url`. \param ca_file PEM file of the CAs to trust; empty: those of the system. \throws
+/// Error{invalid_argument} when it is no http URL
+std::unique_ptr<Target> make_http_target(const std::string& url, const std::string& token, const std::string& ca_file,
                                          std::chrono::milliseconds patience = kUsualPatience);
 
 /// The store at `url`, opened beside whoever owns it and never created. \throws Error as open_store

@@ -215,7 +215,7 @@ class FileReader {
 
 /// Refuses a variable that was surely meant for a key and is none: of a known section, or two letters off a known one.
 void check_variable(const std::string& name) {
-  constexpr std::array kOthers{"MILLRACE_CONFIG", "MILLRACE_URL", "MILLRACE_TOKEN"};
+  constexpr std::array kOthers{"MILLRACE_CONFIG", "MILLRACE_URL", "MILLRACE_TOKEN", "MILLRACE_CA_FILE"};
   if (std::find(kOthers.begin(), kOthers.end(), name) != kOthers.end()) return;
   const auto& known = descriptors();
   if (std::any_of(known.begin(), known.end(), [&](const auto& d) { return variable_of(d) == name; })) return;
@@ -290,6 +290,10 @@ void check_together(Config& config) {
   if (!is_loopback(config.server.listen) && !config.asks_for_token()) {
     refuse("server.listen",
            "\"" + config.server.listen + "\" is not a loopback address: set server.token, or listen on 127.0.0.1");
+  }
+  if (config.server.tls_cert.empty() != config.server.tls_key.empty()) {
+    refuse(config.server.tls_cert.empty() ? "server.tls_cert" : "server.tls_key",
+           "server.tls_cert and server.tls_key are set together, or neither");
   }
   for (const Config::Token& token : config.tokens) {
     if (token.secret == config.server.token) refuse("server.token", "is that of the [[token]] " + token.name + ", too");

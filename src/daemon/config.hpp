@@ -36,6 +36,7 @@ struct Config {
   struct Server {
     std::string listen = "127.0.0.1:8420";  ///< host:port; port 0 picks a free one, printed at start
     std::string token;                      ///< bearer token that may do everything; secret
+    std::string tls_cert, tls_key;          ///< PEM files; both or none: then it speaks plain HTTP
     std::uint64_t max_event_bytes = 1 << 20;
     std::uint64_t max_batch_bytes = 8 << 20;
     std::uint64_t max_header_bytes = 64 << 10;

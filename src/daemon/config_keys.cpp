@@ -137,6 +137,13 @@ void server_keys(std::vector<Descriptor>& out) {
       "Bearer token every request must carry; empty = none is asked for, and requests of web pages from elsewhere are "
       "refused",
       "\"file:/etc/millrace/token\"", true);
+  server.text(
+      "tls_cert", [](Config & c) -> auto& { return c.server.tls_cert; },
+      "PEM file with the certificate and those that lead to its CA; with server.tls_key the daemon speaks HTTPS only",
+      "\"/etc/millrace/cert.pem\"");
+  server.text(
+      "tls_key", [](Config & c) -> auto& { return c.server.tls_key; },
+      "PEM file with the key of server.tls_cert, not encrypted; SIGHUP reads both again", "\"/etc/millrace/key.pem\"");
   constexpr std::uint64_t kMost = 1ULL << 30;
   server.bytes(
       "max_event_bytes", [](Config & c) -> auto& { return c.server.max_event_bytes; }, 1024, kMost,

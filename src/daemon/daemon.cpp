@@ -54,6 +54,8 @@ void prepare_streams(EventLog& log, const std::vector<Config::Stream>& wanted) {
 http::ServerOptions server_options(const Config::Server& server) {
   http::ServerOptions options;
   options.listen = server.listen;
+  options.tls_cert = server.tls_cert;
+  options.tls_key = server.tls_key;
   options.max_header_bytes = server.max_header_bytes;
   options.max_connections = server.max_connections;
   options.request_timeout = server.request_timeout;
@@ -91,11 +93,23 @@ struct Daemon::Impl {
           api->handle(std::move(request), std::move(exchange));
         });
     running = server.get();
-    address = server->address();
-    log::info("listening", "http://" + address, "store " + described);
-    if (!http::is_loopback(config.server.listen)) {
-      log::warn("plain_http", "http://" + address,
-                "tokens and events can be read on the way: put a proxy that ends TLS before it (docs/security.md)");
+    address = (secure() ? "https://" : "http://") + server->address();
+    log::info("listening", address, "store " + described);
+    if (!secure() && !http::is_loopback(config.server.listen)) {
+      log::warn("plain_http", address,
+                "tokens and events can be read on the way: set server.tls_cert and server.tls_key (docs/security.md)");
+    }
+  }
+
+  [[nodiscard]] bool secure() const { return !config.server.tls_cert.empty(); }
+
+  void reload() {
+    if (!secure()) return;
+    try {
+      server->reload_tls();
+      log::info("certificate_reloaded", config.server.tls_cert, "new connections get it");
+    } catch (const Error& error) {
+      log::error("reload_failed", error.object(), error.message() + "; the old certificate stays in use");
     }
   }
 
@@ -106,13 +120,13 @@ struct Daemon::Impl {
     server->drain();   // accept nothing more from outside
     api->end_waits();  // stop claiming: long polls answer empty, tails end
     clean = server->wait_idle(grace);
-    if (!clean) log::warn("cut_off", "http://" + address, "requests were still running when server.stop_grace ran out");
+    if (!clean) log::warn("cut_off", address, "requests were still running when server.stop_grace ran out");
     server->stop();  // cut the rest: what could not be delivered comes back
     api->finish();   // and is released here, uncharged
     bus.reset();
     store.reset();  // finishes what it was given and closes
     const auto took = std::chrono::duration_cast<Milliseconds>(std::chrono::steady_clock::now() - began);
-    log::info("stopped", "http://" + address, "after " + std::to_string(took.count()) + " ms");
+    log::info("stopped", address, "after " + std::to_string(took.count()) + " ms");
     return clean;
   }
 
@@ -133,10 +147,13 @@ Daemon::~Daemon() {
   impl_->stop(Milliseconds{0});
 }
 std::string Daemon::url() const {
-  return "http://" + impl_->address;
+  return impl_->address;
 }
 std::string Daemon::store() const {
   return impl_->described;
+}
+void Daemon::reload() {
+  impl_->reload();
 }
 bool Daemon::stop(Milliseconds grace) {
   return impl_->stop(grace);

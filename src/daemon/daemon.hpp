@@ -19,8 +19,11 @@ class Daemon {
   /// Opens the store and listens; when it returns, requests are served. \throws Error: nothing is left running.
   explicit Daemon(const Config& config);
   ~Daemon();
-  [[nodiscard]] std::string url() const;    ///< "http://127.0.0.1:8420", with the real port
+  [[nodiscard]] std::string url() const;    ///< "http://127.0.0.1:8420" or https, with the real port
   [[nodiscard]] std::string store() const;  ///< one line
+  /// Reads the TLS certificate and its key again, for new connections. What is wrong with them goes to the log, and the
+  /// old pair stays. Nothing happens without TLS. From any thread, not while `stop` runs.
+  void reload();
   /// Stop accepting → stop claiming (long polls answer empty, streams end) → running requests finish → release →
   /// close the store → close connections. False when `grace` ran out and work was cut off.
   bool stop(Milliseconds grace);

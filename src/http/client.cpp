@@ -3,6 +3,7 @@
 
 #include <curl/curl.h>
 
+#include <array>
 #include <mutex>
 #include <utility>
 
@@ -96,6 +97,9 @@ struct Client::Impl {
     set(CURLOPT_URL, url.c_str());
     set(CURLOPT_PROTOCOLS_STR, "http,https");
     set(CURLOPT_NOPROXY, "*");  // a daemon is talked to directly
+    if (!options.ca_file.empty()) set(CURLOPT_CAINFO, options.ca_file.c_str());
+    said[0] = '\0';
+    set(CURLOPT_ERRORBUFFER, said.data());
     set(CURLOPT_NOSIGNAL, 1L);
     set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
     set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options.connect_timeout.count()));
@@ -120,10 +124,19 @@ struct Client::Impl {
         throw Error(Errc::invalid_argument, "request", object, "not an http:// or https:// URL", native);
       case CURLE_COULDNT_RESOLVE_HOST:
       case CURLE_COULDNT_CONNECT:
-      case CURLE_SSL_CONNECT_ERROR:
-      case CURLE_PEER_FAILED_VERIFICATION:
         throw Error(Errc::unavailable, "connect to", options.url,
                     "nobody answers there; is the daemon running (millrace serve)?", native);
+      case CURLE_SSL_CONNECT_ERROR:
+        throw Error(Errc::unavailable, "connect to", options.url, "no TLS connection: does it speak plain http://?",
+                    native_of(native));
+      case CURLE_PEER_FAILED_VERIFICATION:
+        throw Error(Errc::unavailable, "connect to", options.url,
+                    "its certificate is not trusted: name the PEM file of its CA, or of the certificate itself when it "
+                    "is self-signed, with --ca-file or MILLRACE_CA_FILE, and use a host name that it is made for",
+                    native_of(native));
+      case CURLE_SSL_CACERT_BADFILE:
+        throw Error(Errc::invalid_argument, "connect to", options.ca_file,
+                    "--ca-file is no readable PEM file of certificates", native_of(native));
       case CURLE_OPERATION_TIMEDOUT: {
         double connected = 0;
         curl_easy_getinfo(handle, CURLINFO_CONNECT_TIME, &connected);
@@ -136,7 +149,11 @@ struct Client::Impl {
     }
   }
 
+  /// libcurl's own words when it has some, else those for the code.
+  [[nodiscard]] std::string native_of(const char* usual) const { return said[0] != '\0' ? said.data() : usual; }
+
   ClientOptions options;
+  std::array<char, CURL_ERROR_SIZE> said{};
   CURL* handle = nullptr;
 };
 

@@ -20,6 +20,7 @@ struct ClientOptions {
   std::string url = "http://127.0.0.1:8420";  ///< scheme, host and port, maybe a path prefix
   std::string token = {};                     ///< sent as `Authorization: Bearer`
   Milliseconds connect_timeout{5'000};
+  std::string ca_file = {};  ///< PEM file of the CAs to trust; empty: those of the system
 };
 
 /// Not thread-safe: one per thread. Keeps its connection between calls. Follows no redirects.
@@ -32,8 +33,9 @@ class Client {
 
   /// \param path begins with '/', query included, percent-encoded already.
   /// \param timeout of the whole call.
-  /// Any status is an answer. \throws Error{unavailable} when nobody is there (nothing was sent), {timed_out},
-  /// {outcome_unknown} when the connection broke after the request was sent, {invalid_argument} for a bad URL.
+  /// Any status is an answer. \throws Error{unavailable} when nobody is there or its certificate is not trusted
+  /// (nothing was sent), {timed_out}, {outcome_unknown} when the connection broke after the request was sent,
+  /// {invalid_argument} for a bad URL.
   Response request(std::string_view method, std::string_view path, const std::vector<Header>& headers = {},
                    std::string_view body = {}, Milliseconds timeout = Milliseconds{60'000});
 

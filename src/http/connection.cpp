@@ -18,7 +18,10 @@ constexpr std::size_t kReadAhead = 64 << 10;
 }  // namespace
 
 Connection::Connection(std::shared_ptr<Hub> hub, Tcp::socket socket)
-    : hub_(std::move(hub)), socket_(std::move(socket)), timer_(socket_.get_executor()) {
+    : hub_(std::move(hub)),
+      wire_(std::move(socket), hub_->tls()),
+      socket_(wire_.socket()),
+      timer_(socket_.get_executor()) {
   error_code ignored;  // the peer may be gone already; then the address stays unknown and the first read says so
   const Tcp::endpoint peer = socket_.remote_endpoint(ignored);
   if (!ignored) remote_ = peer.address().to_string() + ":" + std::to_string(peer.port());
@@ -35,13 +38,31 @@ void Connection::start() {
   net::dispatch(socket_.get_executor(), [self = shared_from_this()] {
     if (self->hub_->draining) return self->close();
     self->arm(self->hub_->options.request_timeout);
-    self->read();
+    self->begin();
+  });
+}
+
+void Connection::begin() {
+  if (!wire_.secure()) return read();
+  state_ = State::handshaking;
+  wire_.handshake([self = shared_from_this()](const error_code& error) {
+    if (self->state_ == State::closed) return;
+    if (!error) {
+      self->state_ = State::idle;
+      self->arm(self->hub_->options.request_timeout);
+      return self->read();
+    }
+    if (error != net::error::eof && error != net::ssl::error::stream_truncated) ++self->hub_->malformed;
+    if (!was_plain_http(error)) return self->close();
+    self->wire_.speak_plain();
+    self->refuse_request({400, "invalid_argument", "this port speaks TLS: ask with https://"});
   });
 }
 
 void Connection::refuse(std::function<void()> ended) {
   net::dispatch(socket_.get_executor(), [self = shared_from_this(), ended = std::move(ended)]() mutable {
     self->ended_ = std::move(ended);
+    if (self->wire_.secure()) return self->close();  // a handshake would cost more than what is refused
     self->state_ = State::handling;
     self->send(to_response({503, "busy",
                             "the server has reached server.max_connections (" +
@@ -57,7 +78,8 @@ void Connection::cut() {
 
 void Connection::drain() {
   net::post(socket_.get_executor(), [self = shared_from_this()] {
-    if (self->state_ == State::idle) self->close();
+    if (self->state_ == State::handshaking) self->close();
+    if (self->state_ == State::idle) self->leave();
   });
 }
 
@@ -67,7 +89,7 @@ void Connection::read() {
   if (waiting && buffer_.size() >= kReadAhead) return;
   reading_ = true;
   chunk_.resize(state_ == State::body ? kReadAhead : std::size_t{4} << 10);
-  socket_.async_read_some(net::buffer(chunk_), [self = shared_from_this()](const error_code& error, std::size_t bytes) {
+  wire_.read_some(net::buffer(chunk_), [self = shared_from_this()](const error_code& error, std::size_t bytes) {
     self->on_read(error, bytes);
   });
 }
@@ -76,6 +98,10 @@ void Connection::on_read(const error_code& error, std::size_t bytes) {
   reading_ = false;
   if (state_ == State::closed) return;
   if (error) {
+    if (state_ == State::lingering && wire_.secure() && socket_.is_open()) {
+      wire_.speak_plain();  // close_notify is sent: what still comes is thrown away, whatever it says
+      return read();
+    }
     eof_ = true;
     peer_gone();
     return;
@@ -241,7 +267,7 @@ void Connection::expect_body() {
     // Small enough for any socket buffer that is empty, and this one is: nothing was sent since the last answer.
     error_code failed;
     static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-    net::write(socket_, net::buffer(kContinue), failed);
+    wire_.write_now(net::buffer(kContinue), failed);
     if (failed) close();
   }
 }
@@ -368,7 +394,8 @@ void Connection::on_timer() {
                     true});
     return;
   }
-  if (state_ == State::writing || state_ == State::streaming) ++hub_->timed_out;
+  if (state_ == State::idle) return leave();
+  if (state_ == State::handshaking || state_ == State::writing || state_ == State::streaming) ++hub_->timed_out;
   close();
 }
 

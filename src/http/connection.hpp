@@ -21,6 +21,7 @@
 
 #include "http/problem.hpp"
 #include "http/server.hpp"
+#include "http/tls.hpp"
 
 namespace millrace::http {
 
@@ -37,6 +38,9 @@ struct Hub {
   Server::Admit admit;
   Server::Handler handler;
   net::io_context io;
+
+  [[nodiscard]] TlsContext tls() const;  ///< null: plain HTTP
+  void set_tls(TlsContext tls);
 
   std::atomic<bool> draining{false};
   std::atomic<bool> stopped{false};
@@ -55,6 +59,7 @@ struct Hub {
   mutable std::mutex mutex_;
   std::condition_variable idle_;
   std::unordered_set<Connection*> connections_;
+  TlsContext tls_;
   std::uint64_t work_ = 0;
 };
 
@@ -111,9 +116,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Hub& hub() { return *hub_; }
 
  private:
-  enum class State { idle, head, body, handling, writing, streaming, lingering, closed };
+  enum class State { handshaking, idle, head, body, handling, writing, streaming, lingering, closed };
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
 
+  void begin();
   void read();
   void on_read(const boost::system::error_code& error, std::size_t bytes);
   void process();
@@ -129,6 +135,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void on_written();
   void pump_stream();
   void linger();
+  void leave();
   void close();
   void peer_gone();
 
@@ -138,7 +145,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void on_timer();
 
   std::shared_ptr<Hub> hub_;
-  Tcp::socket socket_;
+  Wire wire_;
+  Tcp::socket& socket_;  ///< below wire_
   net::steady_timer timer_;
   std::chrono::steady_clock::time_point deadline_ = std::chrono::steady_clock::time_point::max();
   bool timer_running_ = false;

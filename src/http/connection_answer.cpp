@@ -91,7 +91,7 @@ void Connection::write_more() {
   buffers[0] = net::buffer(out_head_) + in_head;
   buffers[1] = net::buffer(out_body_) + (out_done_ - in_head);
   arm(hub_->options.request_timeout);
-  socket_.async_write_some(buffers, [self = shared_from_this()](const error_code& error, std::size_t bytes) {
+  wire_.write_some(buffers, [self = shared_from_this()](const error_code& error, std::size_t bytes) {
     if (self->state_ == State::closed) return;
     if (error) return self->close();
     self->out_done_ += bytes;
@@ -212,13 +212,30 @@ void Connection::pump_stream() {
 
 /// Closing a socket with unread bytes resets it, and the reset can overtake the answer: read on for a moment.
 void Connection::linger() {
-  error_code ignored;  // not connected any more: the read says so
-  socket_.shutdown(Tcp::socket::shutdown_send, ignored);
-  if (eof_) return close();
   state_ = State::lingering;
   buffer_.clear();
   arm(kLinger);
+  const auto end_sending = [self = shared_from_this()](const error_code&) {
+    if (self->state_ == State::closed) return;
+    error_code ignored;  // not connected any more: the read says so
+    self->socket_.shutdown(Tcp::socket::shutdown_send, ignored);
+    if (self->eof_) self->close();
+  };
+  if (!wire_.secure()) {
+    end_sending({});
+  } else {
+    wire_.say_end(end_sending);
+  }
   read();
+}
+
+/// Ends an idle connection: over TLS not without saying so.
+void Connection::leave() {
+  if (wire_.secure() && !eof_) {
+    linger();
+  } else {
+    close();
+  }
 }
 
 void Connection::close() {

@@ -29,6 +29,16 @@ std::uint64_t Hub::open() const {
   return connections_.size();
 }
 
+TlsContext Hub::tls() const {
+  const std::lock_guard lock(mutex_);
+  return tls_;
+}
+
+void Hub::set_tls(TlsContext tls) {
+  const std::lock_guard lock(mutex_);
+  tls_ = std::move(tls);
+}
+
 void Hub::begin_work() {
   const std::lock_guard lock(mutex_);
   ++work_;

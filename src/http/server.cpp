@@ -144,6 +144,7 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
 Server::Server(const ServerOptions& options, Admit admit, Handler handler) : impl_(std::make_shared<Impl>(options)) {
   impl_->hub->admit = std::move(admit);
   impl_->hub->handler = std::move(handler);
+  if (!options.tls_cert.empty()) reload_tls();
   impl_->listen();
   net::dispatch(impl_->acceptor.get_executor(), [impl = impl_] { impl->accept(); });
   for (std::size_t i = 0; i < std::max<std::size_t>(options.threads, 1); ++i) {
@@ -157,6 +158,10 @@ Server::~Server() {
 
 std::string Server::address() const {
   return text_of(impl_->bound);
+}
+void Server::reload_tls() {
+  const ServerOptions& options = impl_->hub->options;
+  impl_->hub->set_tls(load_tls(options.tls_cert, options.tls_key));
 }
 void Server::drain() {
   impl_->drain();

@@ -24,6 +24,7 @@ struct ServerOptions {
   std::uint64_t max_header_bytes = 64 << 10;
   std::uint64_t max_connections = 10'000;  ///< beyond it a connection is answered 503 and closed
   Milliseconds request_timeout{30'000};    ///< to send a whole request once it began; idle keep-alive; write progress
+  std::string tls_cert, tls_key;           ///< PEM files; both or none: then it speaks plain HTTP
   std::size_t stream_buffer = 1 << 20;     ///< a stream asks its writer to wait beyond so many unsent bytes
 };
 
@@ -75,13 +76,16 @@ class Server {
 
   /// Listens; requests are served when it returns.
   /// \throws Error{invalid_argument} for a malformed or unresolvable address, {busy} when the port is taken,
-  /// {permission_denied}, {unavailable}
+  /// {permission_denied}, {unavailable}; for certificate and key as load_tls (tls.hpp)
   Server(const ServerOptions& options, Admit admit, Handler handler);
   ~Server();  ///< stop(0)
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
   [[nodiscard]] std::string address() const;  ///< "127.0.0.1:8420", with the real port
+
+  /// Reads certificate and key again, for new connections. \throws Error: the old pair stays
+  void reload_tls();
 
   /// Accepts nothing more, closes idle connections, and closes each other one after its answer.
   void drain();

@@ -129,8 +129,8 @@ TEST_F(ConfigTest, VariableTwoLettersOffAKnownOneIsRefused) {
 }
 
 TEST_F(ConfigTest, VariablesOfOthersAreLeftAlone) {
-  for (const char* name :
-       {"MILLRACE_URL", "MILLRACE_TOKEN", "MILLRACE_PROGRAM", "MILLRACE_TEST_SEED", "MILLRACE_CHECKOUT"})
+  for (const char* name : {"MILLRACE_URL", "MILLRACE_TOKEN", "MILLRACE_CA_FILE", "MILLRACE_PROGRAM",
+                           "MILLRACE_TEST_SEED", "MILLRACE_CHECKOUT"})
     set(name, "x");
   EXPECT_NO_THROW(load_config(std::nullopt, {}));
 }
