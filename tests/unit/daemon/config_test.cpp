@@ -76,17 +76,25 @@ TEST_F(ConfigTest, DefaultsAreThoseOfTheStructures) {
 
 TEST_F(ConfigTest, EveryKeyTakesItsOwnExampleAndItsOwnOutput) {
   file("token", "secret\n");
+  const std::map<std::string, std::string> together{{"tls_cert", "tls_key = \"k\"\n"},
+                                                    {"tls_key", "tls_cert = \"c\"\n"}};
   for (const auto& key : descriptors()) {
+    const auto twin = together.find(key.key);
+    const std::string section = '[' + key.section + "]\n" + (twin == together.end() ? "" : twin->second);
     const std::string name = key.section + '.' + key.key;
     const std::string value = key.secret ? "\"file:" + (folder_ / "token").string() + '"' : key.example;
-    const auto path = file("one.toml", '[' + key.section + "]\n" + key.key + " = " + value + '\n');
+    const auto path = file("one.toml", section + key.key + " = " + value + '\n');
     const auto loaded = load_config(path, {});
     EXPECT_EQ(loaded.origins.at(name), Origin::file) << name;
     if (key.secret) continue;
-    const auto again =
-        load_config(file("two.toml", '[' + key.section + "]\n" + key.key + " = " + key.get(loaded.config) + '\n'), {});
+    const auto again = load_config(file("two.toml", section + key.key + " = " + key.get(loaded.config) + '\n'), {});
     EXPECT_EQ(key.get(again.config), key.get(loaded.config)) << name;
   }
+}
+
+TEST_F(ConfigTest, CertificateAndKeyAreSetTogether) {
+  EXPECT_THAT(refusal(file("a.toml", "[server]\ntls_cert = \"c\"\n")), HasSubstr("server.tls_key"));
+  EXPECT_THAT(refusal(file("b.toml", "[server]\ntls_key = \"k\"\n")), HasSubstr("server.tls_cert"));
 }
 
 TEST_F(ConfigTest, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
