@@ -78,7 +78,7 @@ class Access(harness.Case):
             connection = http.client.HTTPConnection("127.0.0.1", self.d.port, timeout=10)
             connection.request("GET", path, headers={"Origin": "https://shop.example"})
             response = connection.getresponse()
-            text = response.fp.readline() + response.fp.readline() if response.status == 200 else b""
+            text = response.readline() + response.readline() if response.status == 200 else b""
             connection.close()
             return response, text
 
