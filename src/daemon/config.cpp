@@ -227,6 +227,7 @@ void check_variable(const std::string& name) {
     refuse(name, "is no configuration variable: [[" + kind.name + "]] stands in the file only");
   }
   std::vector<std::string> variables;
+  variables.reserve(known.size());
   for (const Descriptor& key : known) variables.push_back(variable_of(key));
   const auto [nearest, distance] = nearest_name(name, variables);
   if (of_section || distance <= 2) {
