@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <fstream>
-#include <string_view>
 #include <system_error>
 
 #include "base/log.hpp"
@@ -50,14 +49,13 @@ std::string openssl_says() {
 
 int choose_protocol(SSL*, const unsigned char** out, unsigned char* out_size, const unsigned char* in,
                     unsigned int in_size, void*) {
-  constexpr std::string_view kOurs = "http/1.1";
-  for (unsigned int at = 0; at + 1 + in[at] <= in_size; at += 1U + in[at]) {
-    if (std::string_view(reinterpret_cast<const char*>(in) + at + 1, in[at]) != kOurs) continue;
-    *out = in + at + 1;
-    *out_size = in[at];
-    return SSL_TLSEXT_ERR_OK;
+  static constexpr unsigned char kOurs[] = "\x08http/1.1";  // its length, then its name
+  unsigned char* chosen = nullptr;  // without const because OpenSSL's function serves both sides
+  if (SSL_select_next_proto(&chosen, out_size, kOurs, sizeof kOurs - 1, in, in_size) != OPENSSL_NPN_NEGOTIATED) {
+    return SSL_TLSEXT_ERR_NOACK;
   }
-  return SSL_TLSEXT_ERR_NOACK;
+  *out = chosen;
+  return SSL_TLSEXT_ERR_OK;
 }
 
 }  // namespace

@@ -158,6 +158,18 @@ class Tls(harness.Case):
             garbage.sendall(b"\x16\x03\x01\xff\xff" + b"\0" * 500)
         self.assertEqual(self.ask("GET", "/health")[0], 200)
 
+    def test_whatever_protocols_a_client_offers_it_gets_http_1_1_or_no_choice(self):
+        self.serve()
+        for offered, chosen in ((["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "http/1.1"), (["h2"], None),
+                                (["x" * 255, "h2"], None)):
+            context = self.trust()
+            context.set_alpn_protocols(offered)
+            with context.wrap_socket(socket.create_connection(("127.0.0.1", self.d.port), 10),
+                                     server_hostname="127.0.0.1") as client:
+                self.assertEqual(client.selected_alpn_protocol(), chosen, offered)
+                client.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+                self.assertIn(b" 200 ", client.recv(4096))
+
     def test_unfinished_handshakes_hold_nobody_and_are_counted(self):
         self.serve("--server-request_timeout", "1s")
         silent = [socket.create_connection(("127.0.0.1", self.d.port), 10) for _ in range(50)]
