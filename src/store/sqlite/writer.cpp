@@ -172,9 +172,7 @@ void Writer::enqueue(Queued queued) {
   }
   queued_bytes_ += bytes;
   queue_.push_back(std::move(queued));
-  const bool wake = std::exchange(writer_waits_, false);
-  lock.unlock();
-  if (wake) wake_writer_.notify_one();
+  if (std::exchange(writer_waits_, false)) wake_writer_.notify_one();  // under the lock: see run_at_once
 }
 
 Durability Writer::wait_for(Operation& operation) {
@@ -187,9 +185,9 @@ Durability Writer::wait_for(Operation& operation) {
 /// queued the caller takes its place for one transaction. Watchers are still told by the writer: the caller may hold
 /// what they wait for.
 bool Writer::run_at_once(Operation& operation) {
+  // Made before anything is marked: nothing may throw between there and the transaction.
   std::vector<Queued> batch;
-  batch.push_back(
-      {&operation, nullptr});  // before anything is marked: nothing may throw between there and the transaction
+  batch.push_back({&operation, nullptr});
   std::unique_lock lock(mutex_);
   if (!writer_waits_ || in_transaction_ || !queue_.empty() || stopping_ || pauses_ != 0) return false;
   in_transaction_ = true;
@@ -197,14 +195,13 @@ bool Writer::run_at_once(Operation& operation) {
   const bool changed = transact(batch);
   lock.lock();
   in_transaction_ = false;
-  const bool wake = changed && watched_;
-  if (wake) {
+  // Under the lock: as soon as it is free the writer may end, and the store with it.
+  paused_.notify_all();
+  if (changed && watched_) {
     to_tell_ = true;
     writer_waits_ = false;
+    wake_writer_.notify_one();
   }
-  lock.unlock();
-  paused_.notify_all();
-  if (wake) wake_writer_.notify_one();
   return true;
 }
 
