@@ -133,7 +133,9 @@ bool GroupState::skip(Ordinal ordinal) {
 }
 
 void GroupState::note_settled_alone(Ordinal ordinal) {
-  changes_.settled.push_back({.first = ordinal, .last = ordinal});
+  Changes::Settled& alone = changes_.settled.emplace_back();
+  alone.first = alone.last = ordinal;
+  alone.apart.add(ordinal);
 }
 
 bool GroupState::redrive(Ordinal ordinal, OpenEvent event) {

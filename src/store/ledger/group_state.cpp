@@ -13,6 +13,16 @@ KeyHash hash_key(const std::optional<std::string>& key) {
   return hash == 0 ? 1 : hash;
 }
 
+std::vector<Changes::Settled> settled_by_nobody(const RangeSet& ordinals) {
+  std::vector<Changes::Settled> settled;
+  for (RangeSet& block : ordinals.split(Changes::Settled::kBlock)) {
+    const Ordinal first = block.front();
+    const Ordinal last = block.back();
+    settled.push_back({.first = first, .last = last, .apart = std::move(block)});
+  }
+  return settled;
+}
+
 std::string GroupState::holder_of(const Claim& claim) {
   return claim.session != 0 ? "session " + std::to_string(claim.session) : "consumer " + claim.consumer;
 }
@@ -155,10 +165,10 @@ void GroupState::drop_claim_if_done(std::uint64_t claim_id) {
     changes_.settled.push_back({claim_id, true, progress_.pass, claim.fresh_first, claim.fresh_last, claim.apart,
                                 claim.consumer, claim.claimed_at});
   }
-  for (const auto& [first, last] : claim.again.ranges()) {
-    for (Ordinal o = first; o <= last; ++o) {
-      changes_.settled.push_back({claim_id, false, 0, o, o, {}, claim.consumer, claim.claimed_at});
-    }
+  for (RangeSet& block : claim.again.split(Changes::Settled::kBlock)) {
+    const Ordinal first = block.front();
+    const Ordinal last = block.back();
+    changes_.settled.push_back({claim_id, false, 0, first, last, std::move(block), claim.consumer, claim.claimed_at});
   }
   const auto held = holders_.find(holder_of(it->second));
   held->second.erase(claim_id);

@@ -125,11 +125,12 @@ struct Changes {
   std::vector<Dead> dead;  ///< copy the event into the dead letters (or refresh the row, when redriven)
   /// For the history: what was settled, and by which claim.
   struct Settled {
-    std::uint64_t claim = 0;  ///< 0 = nobody's: skipped or expired
-    bool fresh = false;       ///< taken from the cursor; else `first` alone, handed out again
-    std::uint64_t pass = 0;   ///< of fresh
+    static constexpr Ordinal kBlock = 1024;  ///< what is not fresh never spans two of these
+    std::uint64_t claim = 0;                 ///< 0 = nobody's: skipped or expired
+    bool fresh = false;      ///< the range it took from the cursor; else `apart`, handed out again, of one block
+    std::uint64_t pass = 0;  ///< of fresh
     Ordinal first = 0, last = 0;
-    RangeSet apart = {};  ///< between them, but not settled by it
+    RangeSet apart = {};  ///< between them: of fresh, what it did not settle; else, what it did
     std::string consumer = {};
     Timestamp claimed_at = {};
   };
@@ -141,6 +142,9 @@ struct Changes {
     return !progress && claims.empty() && items.empty() && dead.empty() && redriven_done.empty() && settled.empty();
   }
 };
+
+/// For the history: no claim settled these (purged from the dead letters, for one).
+std::vector<Changes::Settled> settled_by_nobody(const RangeSet& ordinals);
 
 /// Tells when a session ends: nullopt = it is gone (closed or unknown), a past time = expired.
 using SessionEnd = std::function<std::optional<Timestamp>(SessionId)>;

@@ -17,7 +17,7 @@ namespace millrace::ledger {
 /// the same counter, and no consumer) and when it was written.
 struct HistoryRow {
   std::uint64_t id = 0;
-  RangeSet apart = {};  ///< of what was taken from the cursor
+  RangeSet apart = {};  ///< as told
   std::string consumer = {};
   Timestamp claimed_at = {};
   Timestamp settled_at = {};
@@ -25,7 +25,7 @@ struct HistoryRow {
 
 /// What a store found of one settled event.
 struct SettledBy {
-  std::optional<HistoryRow> exact = {};  ///< the newest row for this event alone
+  std::optional<HistoryRow> exact = {};  ///< the newest row of what was handed out again with it
   std::optional<HistoryRow> taken = {};  ///< the newest row whose range covers it
   Timestamp types_changed = {};          ///< ranges from before hold events by another filter
   Timestamp unrecorded_to = {};          ///< up to here events may have been settled without a row; 0 = unknown

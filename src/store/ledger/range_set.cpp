@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/ledger/range_set.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <iterator>
 
@@ -52,6 +53,19 @@ bool RangeSet::contains(Ordinal ordinal) const {
 void RangeSet::clear() {
   ranges_.clear();
   count_ = 0;
+}
+
+std::vector<RangeSet> RangeSet::split(Ordinal size) const {
+  std::vector<RangeSet> parts;
+  for (const auto& [first, last] : ranges_) {
+    for (Ordinal from = first; from <= last;) {
+      const Ordinal to = std::min(last, from - from % size + size - 1);
+      if (parts.empty() || parts.back().front() / size != from / size) parts.emplace_back();
+      parts.back().add(from, to);
+      from = to + 1;
+    }
+  }
+  return parts;
 }
 
 std::string RangeSet::to_string() const {

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace millrace::ledger {
 
@@ -21,8 +22,11 @@ class RangeSet {
   [[nodiscard]] bool empty() const { return ranges_.empty(); }
   [[nodiscard]] std::uint64_t count() const { return count_; }
   [[nodiscard]] Ordinal front() const { return ranges_.begin()->first; }
+  [[nodiscard]] Ordinal back() const { return ranges_.rbegin()->second; }
   [[nodiscard]] const std::map<Ordinal, Ordinal>& ranges() const { return ranges_; }  ///< first → last
   void clear();
+  /// The same in parts, none of which spans two of the blocks 0…size-1, size…2·size-1, …
+  [[nodiscard]] std::vector<RangeSet> split(Ordinal size) const;
 
   /// "1-5,7,9-12": how a claim stands in the database, readable there.
   [[nodiscard]] std::string to_string() const;

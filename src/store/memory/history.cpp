@@ -40,9 +40,15 @@ void History::prune(Timestamp older_than) {
 }
 
 std::optional<ledger::HistoryRow> History::exact(Ordinal ordinal) const {
-  const auto after = exact_.lower_bound({ordinal + 1, 0});
-  if (after == exact_.begin() || std::prev(after)->first.first != ordinal) return std::nullopt;
-  return std::prev(after)->second;
+  // No row spans two blocks, so those of its own block are all that can hold it.
+  const Ordinal block = ordinal - ordinal % ledger::Changes::Settled::kBlock;
+  const ledger::HistoryRow* newest = nullptr;
+  const auto end = exact_.lower_bound({ordinal + 1, 0});
+  for (auto it = exact_.lower_bound({block, 0}); it != end; ++it) {
+    const ledger::HistoryRow& row = it->second;
+    if ((!newest || newest->id < row.id) && row.apart.contains(ordinal)) newest = &row;
+  }
+  return newest ? std::optional(*newest) : std::nullopt;
 }
 
 std::optional<ledger::HistoryRow> History::taken(Ordinal ordinal) const {

@@ -38,7 +38,7 @@ class History {
     Ordinal first;
     std::uint64_t id;
   };
-  std::map<std::pair<Ordinal, std::uint64_t>, ledger::HistoryRow> exact_;    ///< by event and number
+  std::map<std::pair<Ordinal, std::uint64_t>, ledger::HistoryRow> exact_;    ///< by first event and number
   std::map<std::uint64_t, std::map<Ordinal, Range>, std::greater<>> taken_;  ///< by pass, newest first
   std::deque<Written> written_;                                              ///< oldest first
   Timestamp forgotten_to_{};

@@ -300,13 +300,13 @@ std::uint64_t MemoryLedger::purge(const GroupName& name, const DeadLetterQuery& 
   Group& group = shared_.group_at("purge", name);
   const auto matches = [&](const auto& entry) { return filter.matches(entry.first, entry.second); };
   if (query.dry_run) return static_cast<std::uint64_t>(std::count_if(group.dead.begin(), group.dead.end(), matches));
-  std::vector<ledger::Changes::Settled> settled;
+  ledger::RangeSet purged;
   const std::uint64_t count = std::erase_if(group.dead, [&](const auto& entry) {
     if (!matches(entry)) return false;
-    settled.push_back({.first = entry.first, .last = entry.first});
+    purged.add(entry.first);
     return true;
   });
-  shared_.record(group, settled, shared_.clock.now());
+  shared_.record(group, ledger::settled_by_nobody(purged), shared_.clock.now());
   return count;
 }
 

@@ -104,12 +104,12 @@ std::uint64_t SqliteLedger::purge(const GroupName& name, const DeadLetterQuery& 
         state.connection().prepared("DELETE FROM dead_letter WHERE group_id = ? AND position = ? AND redriven = 0");
     const std::vector<Ordinal> ordinals = matching(state, group, query);
     if (query.dry_run || ordinals.empty()) return static_cast<std::uint64_t>(ordinals.size());
-    std::vector<ledger::Changes::Settled> settled;
+    ledger::RangeSet purged;
     for (const Ordinal ordinal : ordinals) {
       remove.run(group.id, ordinal);
-      settled.push_back({.first = ordinal, .last = ordinal});
+      purged.add(ordinal);
     }
-    record_settled(state, group, settled);
+    record_settled(state, group, ledger::settled_by_nobody(purged));
     state.set_dead(group, group.dead - ordinals.size());
     return static_cast<std::uint64_t>(ordinals.size());
   });

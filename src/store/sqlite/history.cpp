@@ -67,12 +67,18 @@ ledger::SettledBy settled_by(State& state, const Group& group, Ordinal ordinal) 
   // Rows of trimmed events go whatever their age: all that is certain is "by now".
   if (ordinal <= state.stream(group.identity.stream, "where").trimmed_to) found.unrecorded_to = state.now();
   {
+    // No row spans two blocks, so those of its own block are all that can hold it.
+    constexpr Ordinal kBlock = ledger::Changes::Settled::kBlock;
     auto row = connection
                    .prepared(
-                       "SELECT claim, consumer, claimed_at, settled_at FROM history "
-                       "WHERE group_id = ? AND fresh = 0 AND pass = 0 AND first = ? ORDER BY claim DESC LIMIT 1")
-                   .query(group.id, ordinal);
-    if (row.next()) found.exact = {row.number(0), {}, std::string(row.text(1)), row.time(2), row.time(3)};
+                       "SELECT claim, apart, consumer, claimed_at, settled_at FROM history "
+                       "WHERE group_id = ?1 AND fresh = 0 AND pass = 0 AND first BETWEEN ?2 AND ?3 AND last >= ?3")
+                   .query(group.id, ordinal - ordinal % kBlock, ordinal);
+    while (row.next()) {
+      if (found.exact && found.exact->id > row.number(0)) continue;
+      if (!ledger::RangeSet::parse(row.text(1)).contains(ordinal)) continue;
+      found.exact = {row.number(0), {}, std::string(row.text(2)), row.time(3), row.time(4)};
+    }
   }
   // From the newest pass that has rows to the oldest: within one, ranges do not overlap.
   Statement& earlier =

@@ -55,6 +55,17 @@ TEST(RangeSet, ReadsAsPeopleWriteIt) {
   EXPECT_EQ(ranges, RangeSet{});
 }
 
+TEST(RangeSet, SplitsAtBlocks) {
+  RangeSet ranges;
+  ranges.add(1, 3);
+  ranges.add(7, 17);
+  ranges.add(24);
+  std::vector<std::string> parts;
+  for (const RangeSet& part : ranges.split(8)) parts.push_back(part.to_string());
+  EXPECT_EQ(parts, (std::vector<std::string>{"1-3,7", "8-15", "16-17", "24"}));
+  EXPECT_TRUE(RangeSet{}.split(8).empty());
+}
+
 TEST(RangeSet, RefusesWhatItDidNotWrite) {
   for (const char* text : {"x", "1-", "-2", "5-3", "1,,2", "1 2", "1-2-3", "3,1"}) {
     try {

@@ -63,7 +63,7 @@ TEST_F(SqliteErase, LeavesNoTraceOfTheFirstEvents) {
   // The first pages of a table are split when it grows.
   for (int i = 0; i < 300; ++i) {
     store->log().append(kDefaultStream, std::vector{i < 20 ? secret_event("s" + std::to_string(i),
-                                                                          static_cast<std::size_t>(40 * i + 20))
+                                                                          static_cast<std::size_t>(i) * 40 + 20)
                                                            : test::event_of(std::to_string(i))});
   }
   ASSERT_GT(traces(path), 0U);
