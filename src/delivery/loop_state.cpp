@@ -18,6 +18,10 @@ constexpr milliseconds kStall{20};
 constexpr std::chrono::seconds kLookAgain{5};
 constexpr std::chrono::microseconds kRunTooShort{500};
 constexpr std::chrono::microseconds kRunTooLong{2000};
+/// Runs this long show a handler that takes some microseconds.
+constexpr std::size_t kFastRun = 16;
+/// What fits into one run for every lane should be through by then.
+constexpr milliseconds kNearlyThrough{3};
 constexpr milliseconds kFirstBackoff{1000};
 constexpr milliseconds kMaxBackoff{10'000};
 
@@ -54,6 +58,7 @@ std::optional<Time> LoopState::next_wake() const {
   } else if (claim_at_ && may_claim()) {
     wake = earlier(wake, *claim_at_);
   }
+  if (!retry_at_ && claim_due_ && nearly_through_ && may_claim()) wake = earlier(wake, *nearly_through_);
   if (stopping_ && !closed_) wake = earlier(wake, deadline_);
   return wake;
 }
@@ -468,7 +473,12 @@ void LoopState::decide_store(Time now) {
   }
   if (claim_at_ && now >= *claim_at_) claim_due_ = true;
   if (!claim_due_ || !may_claim()) return;
+  if (in_hand_ != 0 && run_ >= kFastRun && in_hand_ <= run_ * options_.concurrency) {
+    if (!nearly_through_) nearly_through_ = now + kNearlyThrough;
+    if (now < *nearly_through_) return;
+  }
   claim_at_.reset();
+  nearly_through_.reset();
   look_when_empty_ = false;
   calling_ = true;
   actions_.emplace_back(action::Claim{options_.batch});

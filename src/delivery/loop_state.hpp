@@ -218,6 +218,9 @@ class LoopState {
 
   bool claim_due_ = true;
   std::optional<Time> claim_at_;
+  /// Handlers this fast are through before a claim could be: until then it would only park what comes after the same
+  /// keys, and every parked event is written down and handed out again.
+  std::optional<Time> nearly_through_;
   bool look_when_empty_ = false;  ///< the ledger gave nothing while we held something: that may have been the reason
 
   unsigned errors_ = 0;  ///< in a row

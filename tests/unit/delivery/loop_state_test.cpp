@@ -193,6 +193,30 @@ TEST(LoopState, RunsShrinkWhenHandlersAreSlow) {
   EXPECT_THAT(s.finished(0, 10ms), ElementsAre("lane 0: 8"));
 }
 
+TEST(LoopState, DoesNotClaimAheadOfHandlersThatAreThroughInAMoment) {
+  LoopOptions options = with(1, 64);
+  options.batch = 100;
+  Script s(options);
+  s.batch = 100;
+  s.begin();
+  s.claimed("-------------------------------");
+  for (const std::size_t run : {1, 2, 4, 8, 16}) {
+    s.answered(0, std::vector(run, Outcome::ack()));
+    EXPECT_THAT(s.settled(), testing::SizeIs(run == 16 ? 1 : 0)) << "all are answered: claim";
+    EXPECT_THAT(s.finished(0, 1us), testing::SizeIs(run == 16 ? 0 : 1)) << "the next run";
+  }
+  EXPECT_THAT(s.claimed("aabb"), ElementsAre("lane 0: 32 33 34 35")) << "a claim now would park what is behind a and b";
+  EXPECT_THAT(s.tick(2ms), IsEmpty());
+  EXPECT_EQ(s.state.next_wake(), s.now + 1ms);
+  EXPECT_THAT(s.tick(1ms), ElementsAre("claim 100")) << "not so fast this time";
+  EXPECT_THAT(s.claimed(""), IsEmpty());
+  s.feed_all({input::Answered{0, std::vector(4, Outcome::ack())}, input::Finished{0, 1us}});
+  EXPECT_THAT(s.settled(), ElementsAre("claim 100"));
+  EXPECT_THAT(s.claimed("ab"), ElementsAre("lane 0: 36 37"));
+  s.feed_all({input::Answered{0, std::vector(2, Outcome::ack())}, input::Finished{0, 1us}});
+  EXPECT_THAT(s.settled(), ElementsAre("claim 100")) << "as soon as the answers are there";
+}
+
 TEST(LoopState, TakesTheRestOfARunFromALaneThatStalls) {
   Script s(with(2, 8));
   s.begin();

@@ -147,8 +147,12 @@ class GroupStateTest : public testing::TestWithParam<bool> {
     for (const Changes::Settled& one : changes.settled) {
       std::string text = one.claim == 0 ? "nobody: " : "claim " + std::to_string(one.claim) + ": ";
       if (one.claim != 0 && !one.fresh) text += "again ";
-      text += std::to_string(one.first) + (one.last == one.first ? "" : "-" + std::to_string(one.last));
-      if (one.fresh && !one.apart.empty()) text += " but " + one.apart.to_string();
+      if (one.fresh) {
+        text += std::to_string(one.first) + (one.last == one.first ? "" : "-" + std::to_string(one.last));
+        if (!one.apart.empty()) text += " but " + one.apart.to_string();
+      } else {
+        text += one.apart.to_string();
+      }
       if (one.fresh && one.pass != 0) text += " in pass " + std::to_string(one.pass);
       settled_.push_back(text);
     }
