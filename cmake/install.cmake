@@ -3,7 +3,7 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-add_library(millrace STATIC $<TARGET_OBJECTS:millrace_base> $<TARGET_OBJECTS:millrace_event>
+add_library(millrace STATIC $<TARGET_OBJECTS:millrace_base> $<TARGET_OBJECTS:millrace_event> $<TARGET_OBJECTS:millrace_io>
   $<TARGET_OBJECTS:millrace_store> $<TARGET_OBJECTS:millrace_replay> $<TARGET_OBJECTS:millrace_bus> $<TARGET_OBJECTS:millrace_delivery>)
 add_library(millrace::millrace ALIAS millrace)
 set_target_properties(millrace PROPERTIES LINKER_LANGUAGE CXX)
@@ -11,7 +11,7 @@ target_include_directories(millrace PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}
   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_compile_features(millrace PUBLIC cxx_std_20)
 target_link_libraries(millrace PRIVATE Threads::Threads Boost::json Boost::url fmt::fmt
-  spdlog::spdlog SQLite::SQLite3)
+  spdlog::spdlog SQLite::SQLite3 OpenSSL::SSL OpenSSL::Crypto ${HIREDIS_LIBRARY})
 
 install(TARGETS millrace_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS millrace EXPORT millrace-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})

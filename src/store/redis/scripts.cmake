@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+# cmake -DSCRIPTS=<a.lua;b.lua> -DOUT=<folder> -P scripts.cmake: writes scripts.hpp and scripts.cpp.
+set(header "// SPDX-License-Identifier: Apache-2.0\n// Made by src/store/redis/scripts.cmake of lua/*.lua.\n#pragma once\n\n\
+#include \"store/redis/script.hpp\"\n\nnamespace millrace::store::redis::scripts {\n\n")
+set(source "// SPDX-License-Identifier: Apache-2.0\n#include \"store/redis/scripts.hpp\"\n\nnamespace millrace::store::redis::scripts {\n\n")
+foreach(script ${SCRIPTS})
+  get_filename_component(name ${script} NAME_WE)
+  if(NOT name MATCHES "^[a-z][a-z0-9_]*$")
+    message(FATAL_ERROR "${script}: a script is named by lower case letters, digits and underscores")
+  endif()
+  file(READ ${script} text)
+  if(text MATCHES "\\)lua\"")
+    message(FATAL_ERROR "${script}: contains )lua\", which ends it in C++")
+  endif()
+  file(SHA1 ${script} sha1)
+  string(APPEND header "extern const Script ${name};\n")
+  string(APPEND source "const Script ${name}{\"${name}\", R\"lua(${text})lua\", \"${sha1}\"};\n")
+endforeach()
+string(APPEND header "\n}  // namespace millrace::store::redis::scripts\n")
+string(APPEND source "\n}  // namespace millrace::store::redis::scripts\n")
+file(WRITE ${OUT}/scripts.hpp "${header}")
+file(WRITE ${OUT}/scripts.cpp "${source}")
