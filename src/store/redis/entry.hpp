@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// An event as an entry of a Redis stream, there and back, and reading entries.
+///
+/// An entry of ours has the CloudEvents attributes by name, extensions as `ce_<name>` (`ce_<name>:int`,
+/// `ce_<name>:bool` when they are no strings), `data` as bytes, and `n`, the stream's `entries-added` with it. Any
+/// other entry is another producer's: it is mapped by a declared mapping, or set aside with a reason.
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "millrace/event_log.hpp"
+#include "store/redis/client.hpp"
+#include "store/redis/keys.hpp"
+#include "store/redis/position.hpp"
+#include "store/redis/reply.hpp"
+
+namespace millrace::store::redis {
+
+/// Which fields of a foreign entry mean what: for each, names in order of preference. The fields that are not used
+/// become the event's data: a JSON object of strings.
+struct ForeignMapping {
+  std::vector<std::string> type{"event_type", "type"};  ///< required
+  std::vector<std::string> id{"id"};                    ///< else the entry's id
+  std::vector<std::string> source{};                    ///< else "redis:<key of the stream>"
+  std::vector<std::string> subject{};
+  std::vector<std::string> time{"timestamp"};     ///< milliseconds since 1970, or RFC 3339
+  std::vector<std::string> trace_id{"trace_id"};  ///< `traceparent` when it is one, else the extension `traceid`
+
+  /// \throws Error{invalid_argument}: an empty name, no name for `type`, or one name for two things
+  void validate() const;
+};
+
+/// One entry, as found.
+struct Entry {
+  Position position = {};
+  std::optional<std::uint64_t> n = {};  ///< entries ever added, with this one; absent when another producer wrote it
+  std::optional<Event> event = {};      ///< absent: it is set aside
+  std::string aside = {};               ///< why
+
+  /// \pre event
+  [[nodiscard]] StoredEvent stored() && { return {position, time_of(position), std::move(*event)}; }
+};
+
+/// Appends field, value, field, value … to `args`; `n` is the script's to add.
+void encode_fields(const Event& event, std::vector<std::string>& args);
+void encode_fields(Event&& event, std::vector<std::string>& args);  ///< moves what it can
+
+/// \param pair an item of XRANGE's answer: id and fields. \param log_key the stream's key, for `source` of a foreign
+/// one \throws Error{corrupt} when it is no entry at all
+Entry decode(Reply pair, const std::string& log_key, const ForeignMapping& mapping = {});
+/// An entry that must be an event. \throws Error{corrupt} when it is none
+StoredEvent decode_entry(const Reply& pair);
+
+/// What is left of an erased event (its entry is deleted): a member of the sorted set `Keys::erased`.
+std::string encode_shell(Position position, std::optional<std::uint64_t> n, const Event& event);
+/// \throws Error{corrupt}
+Entry decode_shell(std::string_view member);
+/// With which members of position `position` begin, in the order of positions.
+std::string shell_prefix(Position position);
+
+struct Entries {
+  std::vector<Entry> entries = {};  ///< in order, erased ones in their place
+  bool at_end = false;              ///< there was none behind them
+};
+/// Up to `count` entries after a position, in one round trip. An unknown stream has none.
+Entries read_entries(Client& client, const StreamName& stream, Position after, std::size_t count,
+                     Purpose purpose = Purpose::ledger, const ForeignMapping& mapping = {});
+/// The entries at these positions, in one round trip; nullopt where there is none.
+std::vector<std::optional<Entry>> read_entries_at(Client& client, const StreamName& stream,
+                                                  std::span<const Position> positions,
+                                                  Purpose purpose = Purpose::ledger,
+                                                  const ForeignMapping& mapping = {});
+/// The event at a position; nullopt when it is not in the log (any more), or set aside.
+std::optional<StoredEvent> read_event(Client& client, const StreamName& stream, Position position,
+                                      Purpose purpose = Purpose::ledger, const ForeignMapping& mapping = {});
+
+}  // namespace millrace::store::redis
