@@ -39,6 +39,8 @@ class Keys {
   [[nodiscard]] std::string sessions() const { return prefix_ + "millrace:sessions"; }
 
   [[nodiscard]] std::string kv(std::string_view key) const { return prefix_ + "millrace:kv:" + std::string(key); }
+  /// All of those keys, in byte order. (No key is empty.)
+  [[nodiscard]] std::string kv_index() const { return prefix_ + "millrace:kv"; }
 
   [[nodiscard]] const std::string& prefix() const { return prefix_; }
 
