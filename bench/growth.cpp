@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::size_t kSlices = 10;
 constexpr std::uint64_t kMeasured = 100'000;  // events per operation and size, or as many as there are
-constexpr std::size_t kQuestions = 2'000;     // of `where`
+constexpr std::size_t kQuestions = 20'000;    // of `where`
 constexpr int kStarts = 5;
 constexpr std::size_t kFill = 10'000;
 
