@@ -8,6 +8,7 @@
 #include <charconv>
 
 #include "base/utf8.hpp"
+#include "store/redis/errors.hpp"
 #include "store/redis/foreign.hpp"
 
 namespace millrace::store::redis {
@@ -213,15 +214,8 @@ std::vector<Entry> merged(std::vector<Entry> entries, const std::vector<Reply>& 
   return all;
 }
 
-void check(const Reply& reply, const std::string& key) {
-  if (!reply.is_error()) return;
-  const bool other_kind = reply.text.starts_with("WRONGTYPE");
-  throw Error(other_kind ? Errc::corrupt : Errc::unavailable, "read stream", key,
-              other_kind ? "this key holds something else; somebody else wrote it" : "Redis refused", reply.text);
-}
-
 std::vector<Entry> decode_all(Reply& reply, const std::string& key, const ForeignMapping& mapping) {
-  check(reply, key);
+  (void)checked(reply, "read stream", key);
   std::vector<Entry> entries;
   entries.reserve(reply.items.size());
   for (Reply& pair : reply.items) entries.push_back(decode(std::move(pair), key, mapping));
@@ -230,20 +224,25 @@ std::vector<Entry> decode_all(Reply& reply, const std::string& key, const Foreig
 
 }  // namespace
 
+const Reply& checked(const Reply& reply, std::string_view operation, const std::string& object) {
+  if (!reply.is_error()) return reply;
+  throw to_error(reply.text, std::string(operation), object);
+}
+
 // The stream is read before the erased ones: an event on its way from there to here is seen at least once.
 
-Entries read_entries(Client& client, const StreamName& stream, Position from, std::size_t count, Purpose purpose,
-                     const ForeignMapping& mapping) {
-  const Keys keys(client.key(""));
-  const std::string log = keys.log(stream);
+void entry_commands(std::vector<Command>& commands, const Keys& keys, const StreamName& stream, Position from,
+                    std::size_t count) {
   const std::string most = std::to_string(count);
-  auto replies = client.pipeline(
-      purpose,
-      {{"XRANGE", log, from == Position{} ? "-" : "(" + id_of(from), "+", "COUNT", most},
-       {"ZRANGE", keys.erased(stream), "[" + shell_prefix(after(from)), "+", "BYLEX", "LIMIT", "0", most}},
-      Access::read);
-  std::vector<Entry> entries = decode_all(replies.at(0), log, mapping);
-  check(replies.at(1), keys.erased(stream));
+  commands.push_back({"XRANGE", keys.log(stream), from == Position{} ? "-" : "(" + id_of(from), "+", "COUNT", most});
+  commands.push_back(
+      {"ZRANGE", keys.erased(stream), "[" + shell_prefix(after(from)), "+", "BYLEX", "LIMIT", "0", most});
+}
+
+Entries take_entries(std::span<Reply> replies, const Keys& keys, const StreamName& stream, std::size_t count,
+                     const ForeignMapping& mapping) {
+  std::vector<Entry> entries = decode_all(replies[0], keys.log(stream), mapping);
+  (void)checked(replies[1], "read stream", keys.erased(stream));
   const std::vector<Reply>& shells = replies[1].as_array();
   Entries result{.at_end = entries.size() < count && shells.size() < count};
   result.entries = merged(std::move(entries), shells);
@@ -252,6 +251,33 @@ Entries read_entries(Client& client, const StreamName& stream, Position from, st
     result.at_end = false;
   }
   return result;
+}
+
+void newest_commands(std::vector<Command>& commands, const Keys& keys, const StreamName& stream, Position up_to) {
+  commands.push_back({"XREVRANGE", keys.log(stream), id_of(up_to), "-", "COUNT", "1"});
+  commands.push_back(
+      {"ZRANGE", keys.erased(stream), "(" + shell_prefix(after(up_to)), "-", "BYLEX", "REV", "LIMIT", "0", "1"});
+}
+
+std::optional<Entry> take_newest(std::span<Reply> replies, const Keys& keys, const StreamName& stream,
+                                 const ForeignMapping& mapping) {
+  std::vector<Entry> entries = decode_all(replies[0], keys.log(stream), mapping);
+  (void)checked(replies[1], "read stream", keys.erased(stream));
+  for (const Reply& member : replies[1].as_array()) {
+    Entry shell = decode_shell(member.as_text());
+    if (entries.empty() || entries.back().position <= shell.position) return shell;
+  }
+  if (entries.empty()) return std::nullopt;
+  return std::move(entries.back());
+}
+
+Entries read_entries(Client& client, const StreamName& stream, Position from, std::size_t count, Purpose purpose,
+                     const ForeignMapping& mapping) {
+  const Keys keys(client.key(""));
+  std::vector<Command> commands;
+  entry_commands(commands, keys, stream, from, count);
+  auto replies = client.pipeline(purpose, std::move(commands), Access::read);
+  return take_entries(replies, keys, stream, count, mapping);
 }
 
 std::vector<std::optional<Entry>> read_entries_at(Client& client, const StreamName& stream,
@@ -272,7 +298,7 @@ std::vector<std::optional<Entry>> read_entries_at(Client& client, const StreamNa
   found.reserve(positions.size());
   for (std::size_t i = 0; i < positions.size(); ++i) {
     std::vector<Entry> entries = decode_all(replies.at(2 * i), log, mapping);
-    check(replies.at(2 * i + 1), keys.erased(stream));
+    (void)checked(replies.at(2 * i + 1), "read stream", keys.erased(stream));
     const std::vector<Reply>& shells = replies[2 * i + 1].as_array();
     if (!shells.empty()) {
       found.emplace_back(decode_shell(shells[0].as_text()));

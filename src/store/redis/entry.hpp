@@ -64,6 +64,9 @@ Entry decode_shell(std::string_view member);
 /// With which members of position `position` begin, in the order of positions.
 std::string shell_prefix(Position position);
 
+/// The reply, unless it is an error, which is thrown.
+const Reply& checked(const Reply& reply, std::string_view operation, const std::string& object);
+
 struct Entries {
   std::vector<Entry> entries = {};  ///< in order, erased ones in their place
   bool at_end = false;              ///< there was none behind them
@@ -71,6 +74,17 @@ struct Entries {
 /// Up to `count` entries after a position, in one round trip. An unknown stream has none.
 Entries read_entries(Client& client, const StreamName& stream, Position after, std::size_t count,
                      Purpose purpose = Purpose::ledger, const ForeignMapping& mapping = {});
+/// The same in two halves, to be sent along with other commands. `entry_commands` appends two.
+void entry_commands(std::vector<Command>& commands, const Keys& keys, const StreamName& stream, Position after,
+                    std::size_t count);
+/// \param replies of these two. \throws Error{corrupt} when the keys hold something else
+Entries take_entries(std::span<Reply> replies, const Keys& keys, const StreamName& stream, std::size_t count,
+                     const ForeignMapping& mapping);
+/// And for the newest entry at or before a position.
+void newest_commands(std::vector<Command>& commands, const Keys& keys, const StreamName& stream, Position up_to);
+std::optional<Entry> take_newest(std::span<Reply> replies, const Keys& keys, const StreamName& stream,
+                                 const ForeignMapping& mapping);
+
 /// The entries at these positions, in one round trip; nullopt where there is none.
 std::vector<std::optional<Entry>> read_entries_at(Client& client, const StreamName& stream,
                                                   std::span<const Position> positions,

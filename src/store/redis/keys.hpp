@@ -28,6 +28,9 @@ class Keys {
   [[nodiscard]] std::string erased(const StreamName& stream) const { return of_stream(stream, ":erased"); }
   [[nodiscard]] std::string aside(const StreamName& stream) const { return of_stream(stream, ":aside"); }
 
+  /// Who trims it by its retention now.
+  [[nodiscard]] std::string trimmer(const StreamName& stream) const { return of_stream(stream, ":trimmer"); }
+
   [[nodiscard]] std::string groups() const { return prefix_ + "millrace:groups"; }
   [[nodiscard]] std::string group(const GroupName& group) const { return of_group(group, {}); }
   [[nodiscard]] std::string claims(const GroupName& group) const { return of_group(group, ":claims"); }
@@ -63,6 +66,7 @@ inline constexpr std::string_view kDays = "days";                   ///< of whic
 inline constexpr std::string_view kRetention = "retention";
 inline constexpr std::string_view kLastTrimAt = "last_trim_at";
 inline constexpr std::string_view kLastTrim = "last_trim";
+inline constexpr std::string_view kAsideCount = "aside_count";  ///< entries that are no events, ever
 }  // namespace stream_field
 
 /// Fields of the hash `group` that trimming reads and the group's commit script keeps.

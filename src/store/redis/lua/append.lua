@@ -1,0 +1,178 @@
+#!lua
+-- SPDX-License-Identifier: Apache-2.0
+-- Appends events in order, in one step; refused as a whole when memory is short (a script of this form is, by default).
+-- KEYS  log, stream, ids, trimmed (hashes trimmed:<day>), streams, erased
+-- ARGV  name of the stream, dedup_keep in seconds, '1' = it is known to exist: made again when it is not there,
+--       number of events; then of each: fingerprint, weight, number of fields and values, fields and values, of which
+--       the first four are id and source.
+-- Answers one text per event: '<position>' stored, '=<position>' a duplicate, '!' a conflict. The last one says how many
+-- were lost: '' none, 'made' the stream was made again, 'lost' its entries were deleted by somebody else.
+local log, stream, ids, trimmed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local kErased = '0000000000000000'
+local kChunk = 1500  -- unpack() and the stack have limits
+
+local time = redis.call('TIME')
+local now = tonumber(time[1])
+local ms = now * 1000 + math.floor(tonumber(time[2]) / 1000)
+local news = ''
+
+local meta = redis.call('HMGET', stream, 'created_at', 'last', 'bytes', 'days')
+local info = redis.pcall('XINFO', 'STREAM', log)
+local added, last = 0, '0-0'
+if info.err then
+  if not string.find(info.err, 'no such key', 1, true) then return info end
+else
+  for i = 1, #info, 2 do
+    if info[i] == 'entries-added' then added = info[i + 1] end
+    if info[i] == 'last-generated-id' then last = info[i + 1] end
+  end
+end
+
+if not meta[1] then
+  if ARGV[3] ~= '1' then
+    return redis.error_reply('MILLRACE unknown_stream ' .. ARGV[1] ..
+      ' there is no such stream; streams are created on purpose (millrace streams create)')
+  end
+  redis.call('SADD', KEYS[5], ARGV[1])
+  redis.call('HSET', stream, 'created_at', string.format('%.0f', now * 1000000 + tonumber(time[2])),
+    'born', last == '0-0' and string.format('%.0f-4194303', ms - 1) or '0-0')
+  news = 'made'
+end
+
+-- The next position: after every one there ever was, also if somebody deleted the stream or the clock went back.
+local last_ms, last_seq = string.match(last, '^(%d+)-(%d+)$')
+last_ms, last_seq = tonumber(last_ms), tonumber(last_seq)
+if meta[2] then
+  local ours_ms, ours_seq = string.match(meta[2], '^(%d+)-(%d+)$')
+  ours_ms, ours_seq = tonumber(ours_ms), tonumber(ours_seq)
+  if last_ms < ours_ms or (last_ms == ours_ms and last_seq < ours_seq) then
+    last_ms, last_seq = ours_ms, ours_seq
+    news = 'lost'
+  end
+end
+local next_ms, next_seq = last_ms, last_seq + 1
+if ms > last_ms then next_ms, next_seq = ms, 0 end
+
+local count = tonumber(ARGV[4])
+local at = {}  -- where each event's arguments begin
+local wanted, first = {}, 5
+for i = 1, count do
+  at[i] = first
+  wanted[i] = ARGV[first + 4]
+  first = first + 3 + tonumber(ARGV[first + 2])
+end
+
+-- What is known of the ids: in the log, and for those that are not, of each day of which trimmed ids are kept.
+local function look_up(key, names)
+  local found = {}
+  for from = 1, #names, kChunk do
+    local to = math.min(from + kChunk - 1, #names)
+    local values = redis.call('HMGET', key, unpack(names, from, to))
+    for i = from, to do found[names[i]] = values[i - from + 1] or nil end
+  end
+  return found
+end
+
+local kept = look_up(ids, wanted)
+local days = {}
+if meta[4] then
+  local oldest = now - tonumber(ARGV[2])
+  for day in string.gmatch(meta[4], '%d+') do
+    if (tonumber(day) + 1) * 86400 > oldest then
+      days[#days + 1] = {key = trimmed .. ':' .. day, known = look_up(trimmed .. ':' .. day, wanted)}
+    end
+  end
+end
+
+-- A record of the log is '<position> <fingerprint> <source>', or '*' when several sources share the id: then the hash
+-- <ids>:<id> has one '<position> <fingerprint>' per source. Of trimmed ones a time in microseconds stands before the source.
+local function in_log(id, source)
+  local record = kept[id]
+  if not record then return nil end
+  if record == '*' then
+    local shared = redis.call('HGET', ids .. ':' .. id, source)
+    if not shared then return nil end
+    return string.match(shared, '^(%S+) (%S+)$')
+  end
+  local position, fingerprint, whose = string.match(record, '^(%S+) (%S+) (.*)$')
+  if whose == source then return position, fingerprint end
+end
+
+local function trimmed_lately(id, source)
+  for _, day in ipairs(days) do
+    local record = day.known[id]
+    if record == '*' then
+      record = redis.call('HGET', day.key .. ':' .. id, source)
+      if record then record = record .. ' ' .. source end
+    end
+    if record then
+      local position, fingerprint, when, whose = string.match(record, '^(%S+) (%S+) (%S+) (.*)$')
+      if whose == source and tonumber(when) + tonumber(ARGV[2]) * 1000000 >= now * 1000000 + tonumber(time[2]) then
+        return position, fingerprint
+      end
+    end
+  end
+end
+
+local answers = {}
+local records, bytes, stored = {}, 0, nil
+for i = 1, count do
+  local a = at[i]
+  local id, source = ARGV[a + 4], ARGV[a + 6]
+  local position, fingerprint = in_log(id, source)
+  if not position and #days > 0 then position, fingerprint = trimmed_lately(id, source) end
+  if position then
+    if fingerprint == ARGV[a] or fingerprint == kErased then
+      answers[i] = '=' .. position
+    else
+      answers[i] = '!'
+    end
+  else
+    if next_seq >= 4194304 then next_ms, next_seq = next_ms + 1, 0 end
+    if next_ms >= 2199023255552 then
+      return redis.error_reply('MILLRACE corrupt ' .. ARGV[1] .. ' somebody added an entry with the id ' .. last ..
+        ' to this stream, after which there are no positions left; its data is safe, but copy it to another stream')
+    end
+    added = added + 1
+    stored = string.format('%.0f-%.0f', next_ms, next_seq)
+    redis.call('XADD', log, stored, 'n', string.format('%.0f', added), unpack(ARGV, a + 3, a + 2 + tonumber(ARGV[a + 2])))
+    next_seq = next_seq + 1
+    answers[i] = stored
+    bytes = bytes + tonumber(ARGV[a + 1])
+    local record = stored .. ' ' .. ARGV[a]
+    local other = kept[id]
+    if not other then
+      kept[id] = record .. ' ' .. source
+      records[#records + 1] = id
+    else
+      if other ~= '*' then
+        local its_position, its_fingerprint, its_source = string.match(other, '^(%S+) (%S+) (.*)$')
+        redis.call('HSET', ids .. ':' .. id, its_source, its_position .. ' ' .. its_fingerprint)
+        kept[id] = '*'
+        records[#records + 1] = id
+      end
+      redis.call('HSET', ids .. ':' .. id, source, record)
+    end
+  end
+end
+
+for from = 1, #records, kChunk do
+  local pairs_of = {}
+  for i = from, math.min(from + kChunk - 1, #records) do
+    pairs_of[#pairs_of + 1] = records[i]
+    pairs_of[#pairs_of + 1] = kept[records[i]]
+  end
+  redis.call('HSET', ids, unpack(pairs_of))
+end
+if stored then
+  if news == 'lost' then
+    -- Whoever reads on from before is told that there is a gap.
+    redis.call('DEL', KEYS[6])
+    redis.call('HSET', stream, 'trimmed_to', meta[2], 'trimmed_count', '0', 'last', stored,
+      'bytes', string.format('%.0f', bytes))
+  else
+    redis.call('HSET', stream, 'last', stored, 'bytes', string.format('%.0f', tonumber(meta[3] or '0') + bytes))
+  end
+end
+answers[count + 1] = news
+return answers
