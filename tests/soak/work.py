@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The load of a soak: one publishing and four consuming processes, each with the judge's books of what it did.
+"""The load of a soak: two publishing and four consuming processes, each with the judge's books of what it did.
 
 Every key counts its events from 1, and a publisher repeats a batch with the same ids until it is answered. So what was
 published is one number per key, and a group has lost nothing when all numbers up to it were acknowledged; nothing else
@@ -17,6 +17,7 @@ from harness import Client, NoAnswer, NotSent  # noqa: E402
 
 KEYS = 400
 BATCH = 500
+PUBLISHERS = 2  # one alone waits for one commit after the other, and a slow disk then decides how much is published
 
 # name → (types, order, of the keys these, share of failures, wait per claim in s)
 GROUPS = {
@@ -59,12 +60,16 @@ def patiently(client, path, body, content_type="application/json", stop=None):
         time.sleep(0.05)
 
 
-def publish(port, rate, stop, latencies, result):
-    """Batches at a steady rate; a batch that is late is sent at once, one after the other."""
+def publish(port, index, rate, stop, latencies, result):
+    """Batches at a steady rate, of this publisher's share of the keys; a batch that is late is sent at once, one after
+    the other."""
     client = Client(port)
     counts = [0] * KEYS
-    key = total = repeated = 0
-    pad = "x" * 100
+    key, total, repeated = index, 0, 0
+    # Only the number differs between the events of a key: all else is put together once.
+    heads = [f'{{"specversion":"1.0","id":"{key}-' for key in range(KEYS)]
+    tails = [f'","source":"/soak","type":"{type_of(key)}","partitionkey":"{key}","data":{{"pad":"{"x" * 100}"}}}}'
+             for key in range(KEYS)]
     begin = due = time.monotonic()
     while not stop.is_set():
         due += BATCH / rate
@@ -75,15 +80,14 @@ def publish(port, rate, stop, latencies, result):
             due = time.monotonic()  # what was not sent during a restart is not caught up with for ever
         events = []
         for _ in range(BATCH):
-            key = (key + 1) % KEYS
+            key = (key + PUBLISHERS) % KEYS
             counts[key] += 1
-            events.append(f'{{"specversion":"1.0","id":"{key}-{counts[key]}","source":"/soak","type":"{type_of(key)}",'
-                          f'"partitionkey":"{key}","data":{{"pad":"{pad}"}}}}')
+            events.append(heads[key] + str(counts[key]) + tails[key])
         sent = time.monotonic()
         answer, clean = patiently(client, "/v1/streams/events/events", "[" + ",".join(events) + "]",
                                   "application/cloudevents-batch+json")
         if clean:
-            latencies.put((time.time(), (time.monotonic() - sent) * 1000))
+            latencies.put((time.monotonic() - sent) * 1000)
         for status in (one["status"] for one in answer["results"]):
             if status == "duplicate":
                 repeated += 1
@@ -168,4 +172,4 @@ def consume(port, group, stop, result):
                     told["unsure"] += lease not in done
                     books[key].add(number)
             told["acked"] += len(done)
-    result.put((group, {key: (book.up_to, sorted(book.early)[:5]) for key, book in books.items()}, told))
+    result.put((group, {key: (book.up_to, sorted(book.early)) for key, book in books.items()}, told))
