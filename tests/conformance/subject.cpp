@@ -151,6 +151,8 @@ const std::vector<Check>& checks() {
       {"dead_letter_queries", check_dead_letter_queries},
       {"max_parked", check_max_parked},
       {"expirytime", check_expirytime},
+      {"expired_dead_letter", check_expired_dead_letter},
+      {"next_try", check_next_try},
       {"watch", check_watch},
       {"key_value", check_key_value},
       {"capabilities", check_capabilities},

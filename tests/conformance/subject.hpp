@@ -132,6 +132,8 @@ void check_history_ends(Subject&);
 void check_dead_letter_queries(Subject&);
 void check_max_parked(Subject&);
 void check_expirytime(Subject&);
+void check_expired_dead_letter(Subject&);
+void check_next_try(Subject&);
 void check_watch(Subject&);
 void check_key_value(Subject&);
 void check_capabilities(Subject&);

@@ -20,6 +20,11 @@ Position append_one(Subject& subject, const std::string& id, const std::string& 
   return subject.append(make_event(id, type, key));
 }
 
+/// A position behind all there are, of the store's kind.
+Position after(Position last) {
+  return {last.high, last.low + 1};
+}
+
 void require_state(const Whereabouts& where, State state, const std::string& what) {
   require(where.state == state,
           what + ": is " + std::string(to_string(where.state)) + ", not " + std::string(to_string(state)));
@@ -60,7 +65,7 @@ void check_where(Subject& subject) {
   const Position other = append_one(subject, "other", "b");
   const Position filtered = append_one(subject, "filtered", "a", "user.seen");
   const Position last = append_one(subject, "last", "b");
-  require_error(Errc::not_found, "where is what comes later", [&] { ledger.where("g", Position(last.low + 1)); });
+  require_error(Errc::not_found, "where is what comes later", [&] { ledger.where("g", after(last)); });
   require_state(ledger.where("g", first), State::ahead, "what was not handed out yet");
   require_equal(ledger.where("g", first).behind, 0U, "events before the next one");
   require_equal(ledger.where("g", last).behind, 4U, "events before the last one");
@@ -116,7 +121,7 @@ void check_replay(Subject& subject) {
   trim.up_to = trimmed;
   subject.log().trim(kDefaultStream, trim);
 
-  const std::vector<Position> positions{trimmed, a2, a1, a1, died, filtered, held, later, Position(later.low + 1)};
+  const std::vector<Position> positions{trimmed, a2, a1, a1, died, filtered, held, later, after(later)};
   const auto answers = ledger.replay("g", "again-1", positions);
   const std::vector<Status> expected{Status::gone, Status::accepted, Status::accepted,
                                      Status::open, Status::accepted, Status::filtered_out,
