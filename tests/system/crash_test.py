@@ -62,6 +62,16 @@ def fingerprint(event):
     return hashlib.sha256(json.dumps(attributes, sort_keys=True).encode()).hexdigest()[:24]
 
 
+class Position(tuple):
+    """Compares as positions do: embedded stores write "42", Redis "1526919030474-55"."""
+
+    def __new__(cls, text):
+        return super().__new__(cls, map(int, str(text).split("-")))
+
+    def __str__(self):
+        return "-".join(map(str, self))
+
+
 def dump(value):
     """One way to write JSON: data counts as bytes, and the same event must be the same in every mode."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
@@ -322,14 +332,14 @@ class Verdict:
             self.issued[entry["id"]] = entry
         elif what == "published":
             for id, position in entry["positions"].items():
-                position = int(position)
+                position = Position(position)
                 if self.position.setdefault(id, position) != position:
                     self.complain(f"{id} was at {self.position[id]} and is at {position}")
                 if self.by_position.setdefault(position, id) != id:
                     self.complain(f"position {position} belongs to {self.by_position[position]} and to {id}")
         elif what == "claimed":
             for lease, position, _, id, digest in entry["deliveries"]:
-                self.deliveries.append((entry["at"], entry["sent"], number, lease, int(position), id, digest))
+                self.deliveries.append((entry["at"], entry["sent"], number, lease, Position(position), id, digest))
         elif what == "maybe ack":
             for lease in entry["leases"]:
                 self.settled_from.setdefault(lease, entry["sent"])
@@ -429,33 +439,48 @@ def check_file(path, issued):
     return complaints[:20]
 
 
-def main(rounds):
-    folder = harness.temp_folder()
-    world = World(folder, harness.SEED)
-    chance = random.Random(f"{harness.SEED} kills")
-    begun = time.monotonic()
-    world.daemon.start()
-    publishers = [threading.Thread(target=world.guard, args=(Publisher(world, n).run,)) for n in range(PUBLISHERS)]
-    consumers = [threading.Thread(target=world.guard, args=(Consumer(world, n).run,)) for n in range(CONSUMERS)]
-    for thread in publishers + consumers:
-        thread.daemon = True
-        thread.start()
-    complaints = []
-    try:
-        done = 0
-        while done < rounds and world.healthy():
-            time.sleep(chance.choice([chance.random() * 0.3, 0.3 + chance.random() * 2.2]))
-            world.journal.write("kill")
-            world.daemon.kill()
-            done += 1
-            if chance.random() < 0.25:  # once more while it is still rising
-                world.daemon.spawn()
-                time.sleep(chance.random() * 0.15)
-                world.daemon.kill()
-            world.daemon.start()
-            world.journal.write("up")
+class Killer:
+    """What is killed each round: here the daemon, sometimes once more while it is still rising."""
+
+    def __init__(self, world):
+        self.world = world
+        self.chance = random.Random(f"{world.seed} kills")
+
+    def start(self):
+        self.world.daemon.start()
+
+    def round(self):
+        self.world.journal.write("kill")
+        self.world.daemon.kill()
+        if self.chance.random() < 0.25:
+            self.world.daemon.spawn()
+            time.sleep(self.chance.random() * 0.15)
+            self.world.daemon.kill()
+        self.world.daemon.start()
+        self.world.journal.write("up")
+
+    def examine(self, issued):
+        """Complaints about what was left behind."""
+        return check_file(self.world.daemon.path, issued)
+
+
+class Load:
+    """Publishers and consumers at work, and what is to be said of them at the end."""
+
+    def __init__(self, world):
+        self.world = world
+        self.begun = time.monotonic()
+        self.publishers = [threading.Thread(target=world.guard, args=(Publisher(world, n).run,)) for n in range(PUBLISHERS)]
+        self.consumers = [threading.Thread(target=world.guard, args=(Consumer(world, n).run,)) for n in range(CONSUMERS)]
+        for thread in self.publishers + self.consumers:
+            thread.daemon = True
+            thread.start()
+
+    def finish(self):
+        """Lets it run dry. Returns the complaints, and the verdict."""
+        world, complaints = self.world, []
         world.publishing = False
-        for thread in publishers:
+        for thread in self.publishers:
             thread.join(60)
             if thread.is_alive():
                 complaints.append("a publisher gets no answer any more")
@@ -466,7 +491,7 @@ def main(rounds):
             return not world.healthy() or harness.lag_of(client.group(GROUP)) == (0, 0, 0)
         harness.wait_until(through, 120, "the group is through", every=0.1)
         world.consuming = False
-        for thread in consumers:
+        for thread in self.consumers:
             thread.join(30)
         info = client.group(GROUP)
         dead = {letter["event"]["id"] for letter in client.dead_letters(GROUP)}
@@ -476,12 +501,29 @@ def main(rounds):
         complaints += verdict.judge()
         if len(dead) > len(verdict.issued) // 200:
             complaints.append(f"{len(dead)} of {len(verdict.issued)} events died, though nobody wanted them to")
+        print(f"{len(verdict.issued)} events, {len(verdict.deliveries)} deliveries, {len(dead)} dead letters, failures "
+              f"{info['failures']}, crashes {info['crashes']}, {time.monotonic() - self.begun:.0f} s, seed {world.seed}")
+        return complaints, verdict
+
+
+def main(rounds, make_killer=Killer):
+    folder = harness.temp_folder()
+    world = World(folder, harness.SEED)
+    killer = make_killer(world)
+    killer.start()
+    load = Load(world)
+    complaints = []
+    try:
+        done = 0
+        while done < rounds and world.healthy():
+            time.sleep(killer.chance.choice([killer.chance.random() * 0.3, 0.3 + killer.chance.random() * 2.2]))
+            killer.round()
+            done += 1
+        complaints, verdict = load.finish()
         if len(verdict.issued) < 20 * rounds:
             complaints.append(f"only {len(verdict.issued)} events in {rounds} rounds: this proves nothing")
-        complaints += check_file(world.daemon.path, verdict.issued)
-        print(f"{done} kills, {len(verdict.issued)} events, {len(verdict.deliveries)} deliveries, {len(dead)} dead letters, "
-              f"failures {info['failures']}, crashes {info['crashes']}, {time.monotonic() - begun:.0f} s, "
-              f"seed {harness.SEED}")
+        complaints += killer.examine(verdict.issued)
+        print(f"{done} kills")
     except AssertionError as error:
         complaints.append(str(error))
     complaints += world.failures

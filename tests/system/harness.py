@@ -15,6 +15,7 @@ import random
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -178,6 +179,177 @@ class Daemon:
             self.kill()
 
 
+class RedisError(Exception):
+    """An error reply."""
+
+
+class Redis:
+    """A bare connection to a Redis server: what anybody else's client could do. Replies are bytes, ints, lists, None."""
+
+    def __init__(self, connection):
+        self._connection = connection
+        self._file = connection.makefile("rb")
+
+    def close(self):
+        self._file.close()
+        self._connection.close()
+
+    def __call__(self, *words):
+        parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        self._connection.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts))
+        return self._reply()
+
+    def _line(self):
+        line = self._file.readline()
+        if not line.endswith(b"\r\n"):
+            raise ConnectionError("the server closed the connection")
+        return line[:-2]
+
+    def _reply(self):
+        line = self._line()
+        kind, rest = line[:1], line[1:]
+        if kind == b"+":
+            return rest
+        if kind == b"-":
+            raise RedisError(rest.decode(errors="replace"))
+        if kind == b":":
+            return int(rest)
+        if kind == b"$":
+            if int(rest) < 0:
+                return None
+            text = self._file.read(int(rest) + 2)
+            if len(text) != int(rest) + 2:
+                raise ConnectionError("the server closed the connection")
+            return text[:-2]
+        if int(rest) < 0:
+            return None
+        return [self._reply() for _ in range(int(rest))]
+
+
+class RedisServer:
+    """A redis-server of the test's own on a unix socket, safe to `kill` and to `start` again on the same files.
+
+    With `port=True` it can be reached over TCP, too: through a gate (tests/support/tcp_gate.py), so that no port is
+    ever lost to somebody else.
+    """
+
+    def __init__(self, *settings, folder=None, fsync="always", port=False):
+        self.folder = folder or temp_folder()
+        self.data = os.path.join(self.folder, "redis")
+        os.makedirs(self.data, exist_ok=True)
+        self.socket = os.path.join(self.folder, "redis.sock")
+        aof = ["--appendonly", "no"] if fsync is None else ["--appendonly", "yes", "--appendfsync", fsync]
+        self.settings = ["--port", "0", "--unixsocket", self.socket, "--dir", self.data, "--save", "", *aof,
+                         "--daemonize", "no", "--loglevel", "notice", *settings]
+        self.log_path = os.path.join(self.folder, "redis.log")
+        self.process = None
+        self.gate = None
+        if port:
+            sys.path.insert(0, str(CHECKOUT / "tests/support"))
+            from tcp_gate import Gate
+            self.gate = Gate(self.connect)
+
+    @staticmethod
+    def missing():
+        return None if shutil.which("redis-server") and shutil.which("redis-cli") else "redis-server"
+
+    def spawn(self):
+        """Starts it without waiting."""
+        with open(self.log_path, "ab") as log:
+            self.process = spawn(["redis-server", *self.settings], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return self
+
+    def start(self, timeout=30.0):
+        self.spawn()
+
+        def answers():
+            if self.process.poll() is not None:
+                raise AssertionError(f"redis-server ended with {self.process.returncode}:\n{self.log()}")
+            try:
+                connection = self.client()
+            except OSError:
+                return False
+            try:
+                connection("PING")
+            except RedisError as error:
+                return "LOADING" not in str(error)  # it wants a password: it is up
+            except ConnectionError:
+                return False
+            finally:
+                connection.close()
+            return True
+        wait_until(answers, timeout, "redis-server answers", every=0.01)
+        return self
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self, timeout=30.0):
+        """In good order: everything is on disk."""
+        self.process.terminate()
+        return self.process.wait(timeout)
+
+    def forget(self):
+        """Its files are gone: the next start is an empty server."""
+        shutil.rmtree(self.data)
+        os.makedirs(self.data)
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as log:
+            return log.read()
+
+    def connect(self):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(self.socket)
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def client(self, timeout=20.0):
+        connection = self.connect()
+        connection.settimeout(timeout)
+        return Redis(connection)
+
+    def ask(self, *words):
+        """One command on a connection of its own."""
+        client = self.client()
+        try:
+            return client(*words)
+        finally:
+            client.close()
+
+    def cli(self, *words):
+        """What `redis-cli` prints."""
+        done = subprocess.run(["redis-cli", "-s", self.socket, *map(str, words)], capture_output=True, text=True, timeout=20)
+        if done.returncode != 0:
+            raise AssertionError(f"redis-cli {words}: {done.stderr}{done.stdout}")
+        return done.stdout.strip()
+
+    def url(self, **options):
+        """Of the store on it, by its socket."""
+        return self._with(f"redis+unix:{self.socket}", options)
+
+    def tcp_url(self, credentials="", **options):
+        """The same through the gate."""
+        return self._with(f"redis://{credentials}127.0.0.1:{self.gate.port}/0", options)
+
+    @staticmethod
+    def _with(url, options):
+        return url + "".join(f"{'&' if n else '?'}{name}={value}" for n, (name, value) in enumerate(options.items()))
+
+    def __enter__(self):
+        return self.start() if self.process is None else self
+
+    def __exit__(self, *_):
+        if self.gate:
+            self.gate.close()
+        if self.process and self.process.poll() is None:
+            self.kill()
+
+
 class Response:
     def __init__(self, status, headers, body):
         self.status, self.headers, self.body = status, headers, body
@@ -328,6 +500,15 @@ def data_of(event):
     return json.dumps(event["data"], separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def rows_of(path, sql):
+    """What a query finds in a store's file, beside whoever has it open."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
 def lag_of(group):
     lag = group["lag"]
     return lag["ahead"], lag["in_flight"], lag["waiting"]
@@ -355,6 +536,14 @@ class Case(unittest.TestCase):
         daemon = Daemon(args=args, **options).start()
         self.addCleanup(daemon.__exit__)
         return daemon
+
+    def redis(self, *settings, **options):
+        """A Redis server of the test's own; its absence fails in CI."""
+        if missing := RedisServer.missing():
+            self.refuse_or_skip(missing)
+        server = RedisServer(*settings, **options)
+        self.addCleanup(server.__exit__)
+        return server.start()
 
     def refuse_or_skip(self, missing):
         """A missing tool fails in CI and is a visible skip on a laptop."""
