@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Handing out: what the group's state decides, with the events themselves.
+
+#include "store/redis/claim.hpp"
+
+#include <algorithm>
+
+#include "millrace/replay.hpp"
+#include "store/redis/ledger.hpp"
+#include "store/redis/scripts.hpp"
+
+namespace millrace::store::redis {
+
+// ---- Reading on ----
+
+void AheadOfCursor::start(const Group& group, Timestamp now, std::size_t bytes_per_event) {
+  group_ = &group;
+  now_ = now;
+  bytes_per_event_ = std::max<std::size_t>(bytes_per_event, 1);
+  scanned_ = 0;
+  const Ordinal cursor = group.state.progress().cursor;
+  scanned_to_ = cursor;
+  read_ = group.entries_read;
+  if (!read_any_ || cursor < from_ || cursor > read_to_) {
+    entries_.clear();
+    from_ = read_to_ = cursor;
+  }
+  read_any_ = true;
+  at_end_ = false;
+  at_ = static_cast<std::size_t>(
+      std::distance(entries_.begin(), std::upper_bound(entries_.begin(), entries_.end(), cursor,
+                                                       [](Ordinal o, const Scanned& one) { return o < one.ordinal; })));
+}
+
+bool AheadOfCursor::read_on() {
+  if (at_end_ || stopped_early()) return false;
+  const std::size_t affordable = std::clamp<std::size_t>(request_.max_bytes / bytes_per_event_, 4, kMostOfPage);
+  const std::size_t wanted = scanned_ == 0 ? request_.max : kMostOfPage;
+  Entries page = read_entries(client_, group_->identity.stream, unpack(read_to_), std::min(wanted, affordable),
+                              Purpose::ledger, mapping_);
+  at_end_ = page.at_end;
+  for (Entry& entry : page.entries) {
+    if (!fits(entry.position)) continue;
+    const Ordinal ordinal = pack(entry.position);
+    entries_.push_back({ordinal, entry.n, std::move(entry.event), std::move(entry.aside), {}});
+    read_to_ = ordinal;
+  }
+  return at_ < entries_.size();
+}
+
+std::optional<ledger::Candidate> AheadOfCursor::next() {
+  while (at_ < entries_.size() || read_on()) {
+    Scanned& one = entries_[at_++];
+    ++scanned_;
+    scanned_to_ = one.ordinal;
+    if (one.n) {
+      read_ = one.n;
+    } else if (read_) {
+      ++*read_;
+    }
+    one.read = read_;
+    if (!one.event || !group_->types.matches(one.event->type)) continue;
+    const auto expiry = expires_at(*one.event);
+    return ledger::Candidate{one.ordinal, ledger::hash_key(group_->identity.order.key_of(*one.event)),
+                             event_bytes(*one.event), expiry && *expiry <= now_};
+  }
+  return std::nullopt;
+}
+
+std::vector<AheadOfCursor::Scanned>::const_iterator AheadOfCursor::find(Ordinal ordinal) const {
+  const auto it = std::lower_bound(entries_.begin(), entries_.end(), ordinal,
+                                   [](const Scanned& one, Ordinal o) { return one.ordinal < o; });
+  return it != entries_.end() && it->ordinal == ordinal ? it : entries_.end();
+}
+
+std::optional<std::uint64_t> AheadOfCursor::read_at(Ordinal ordinal) const {
+  const auto it = find(ordinal);
+  return it == entries_.end() ? std::nullopt : it->read;
+}
+
+std::optional<std::size_t> AheadOfCursor::bytes_per_event() const {
+  constexpr std::size_t kSample = 32;
+  std::size_t count = 0;
+  std::size_t bytes = 0;
+  for (const Scanned& one : entries_) {
+    if (!one.event || count >= kSample) continue;
+    bytes += event_bytes(*one.event);
+    ++count;
+  }
+  return count == 0 ? std::nullopt : std::optional(bytes / count);
+}
+
+Event AheadOfCursor::take(Ordinal ordinal) {
+  return std::move(*entries_[static_cast<std::size_t>(std::distance(entries_.cbegin(), find(ordinal)))].event);
+}
+
+std::vector<std::string> AheadOfCursor::asides(Ordinal up_to) const {
+  std::vector<std::string> words;
+  for (const Scanned& one : entries_) {
+    if (one.event || one.ordinal > up_to) continue;
+    words.push_back(id_of(unpack(one.ordinal)));
+    words.push_back(one.aside);
+  }
+  return words;
+}
+
+// ---- Handing out ----
+
+ClaimAnswer RedisLedger::claim(const GroupName& name, const ClaimRequest& request) {
+  check_claim(request);
+  AheadOfCursor ahead(client_, options_.mapping, request);
+  std::optional<StreamName> stream;
+  Ordinal cursor = 0;
+  ClaimAnswer answer = decide(name, "claim", [&](Turn& turn) {
+    ClaimAnswer tried = hand_out(turn, request, ahead);
+    stream = turn.group.identity.stream;
+    cursor = turn.group.state.progress().cursor;
+    return tried;
+  });
+  for (Delivery& delivery : answer.deliveries) {
+    if (delivery.event.id.empty()) delivery.event = ahead.take(pack(delivery.position));
+  }
+  if (const auto asides = ahead.asides(cursor); !asides.empty()) {
+    counts_.set_aside += asides.size() / 2;
+    client_.run(Purpose::ledger, scripts::aside, {keys_.stream(*stream), keys_.aside(*stream)}, asides);
+  }
+  return answer;
+}
+
+/// The event to deliver; nothing when it must not be delivered any more, which is then settled.
+std::optional<Event> RedisLedger::deliverable(Turn& turn, Ordinal ordinal, Events& others) {
+  ledger::GroupState& state = turn.group.state;
+  std::optional<Entry>& entry = others.at(ordinal);
+  if (!entry || !entry->event) {
+    state.bury(ordinal, "event_lost: removed from the stream before it was settled");
+    return std::nullopt;
+  }
+  const auto end = expires_at(*entry->event);
+  if (end && *end <= turn.now) {
+    state.settle_expired(ordinal);
+    return std::nullopt;
+  }
+  Event event = std::move(*entry->event);
+  if (const ledger::Item* item = state.item(ordinal); item && !item->replayid.empty()) {
+    event.set_extension(kReplayId, item->replayid);
+  }
+  return event;
+}
+
+ClaimAnswer RedisLedger::hand_out(Turn& turn, const ClaimRequest& request, AheadOfCursor& ahead) {
+  Group& group = turn.group;
+  Timestamp lease_until;
+  if (const auto* id = std::get_if<SessionId>(&request.hold)) {
+    const auto session = sessions_.find(*id, turn.now);
+    if (!session || session->until <= turn.now) {
+      throw Error(Errc::timed_out, "claim", group.name.str(), "the session has ended; open a new one");
+    }
+    lease_until = session->until;
+    turn.commit.require_session_lives(*id);
+    if (!sessions_.used(*id).contains(group.name)) {
+      turn.commit.command(sessions_.use_command(*id, group.name));
+      turn.used_by = *id;
+    }
+  } else {
+    lease_until = turn.now + std::get<Milliseconds>(request.hold);
+  }
+  turn.seen = true;
+  ClaimAnswer answer;
+  answer.max_dataversion = group.identity.settings.max_dataversion;
+  if (group.paused) return answer;
+
+  turn.commit.require_native_at(group.identity.stream, group.native_cursor);
+  while (true) {
+    ahead.start(group, turn.now, turn.slot.bytes_per_event);
+    const std::uint64_t id = take_id(turn.slot, group);
+    const auto out = group.state.claim(turn.now, id, request, ahead, session_end());
+    turn.slot.bytes_per_event = ahead.bytes_per_event().value_or(turn.slot.bytes_per_event);
+    const Ordinal cursor = group.state.progress().cursor;
+    if (cursor != group.native_cursor) group.entries_read = ahead.read_at(cursor);
+    if (!out.events.empty()) {
+      group.last_claim = id;
+      ++turn.slot.next_id;
+    }
+    std::set<Ordinal> again;
+    std::set<Ordinal> copied;
+    for (const auto& given : out.events) {
+      if (given.fresh) continue;
+      again.insert(given.ordinal);
+      const ledger::Item* item = group.state.item(given.ordinal);
+      if (item && item->has_row) copied.insert(given.ordinal);
+    }
+    Events others = load_events(group, again, copied);
+    answer.deliveries.reserve(out.events.size());
+    for (const auto& given : out.events) {
+      std::optional<Event> event;
+      if (given.fresh) {
+        event.emplace();  // taken from what was read when the claim is sure
+      } else {
+        event = deliverable(turn, given.ordinal, others);
+      }
+      if (!event) continue;
+      const Position position = unpack(given.ordinal);
+      answer.deliveries.push_back({{out.claim, position},
+                                   position,
+                                   given.attempt,
+                                   given.failures,
+                                   given.crashes,
+                                   lease_until,
+                                   std::move(*event)});
+    }
+    if (!answer.deliveries.empty()) return answer;
+    if (!out.events.empty()) continue;  // all of it was settled instead: there may be more
+    answer.next_due = out.next_due;
+    // The scan stopped in the middle: what comes next may well match.
+    if (ahead.stopped_early() && group.state.stalled().empty() && group.state.suspects() == 0) {
+      answer.next_due = Milliseconds{0};
+    }
+    return answer;
+  }
+}
+
+}  // namespace millrace::store::redis

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The dead letters of a group.
+
+#include <algorithm>
+
+#include "store/redis/ledger.hpp"
+
+namespace millrace::store::redis {
+namespace {
+
+/// What is left of an event that was gone before it could be copied.
+StoredEvent lost_event(Position position) {
+  Event event;
+  event.id = "position-" + position.to_string();
+  event.source = "/millrace/lost";
+  event.type = "millrace.event.lost";
+  return {position, time_of(position), std::move(event)};
+}
+
+/// Which of them a query asks for.
+class DeadFilter {
+ public:
+  explicit DeadFilter(const DeadLetterQuery& query) : query_(query), types_(query.types) {}
+  [[nodiscard]] bool matches(const DeadRow& row, const Event& event) const {
+    return !row.redriven && types_.matches(event.type) && (!query_.since || row.died_at >= *query_.since) &&
+           (!query_.until || row.died_at < *query_.until) &&
+           (!query_.reason_contains || row.reason.find(*query_.reason_contains) != std::string::npos);
+  }
+
+ private:
+  const DeadLetterQuery& query_;
+  PatternList types_;
+};
+
+}  // namespace
+
+/// In order, page by page, until `take` returns false.
+void RedisLedger::for_each_dead(const GroupName& name, const StreamName& stream, const DeadLetterQuery& query,
+                                const std::function<bool(Dead&&)>& take) {
+  constexpr std::size_t kPage = 200;
+  const DeadFilter filter(query);
+  std::set<Ordinal> wanted;
+  for (const Position position : query.positions) wanted.insert(pack(position, "dead letters"));
+  std::string after = "(" + encode_order(pack(query.after, "dead letters"));
+  if (query.after == Position{}) after = "-";
+  while (true) {
+    const Reply page = client_.call(
+        Purpose::ledger, {"ZRANGE", keys_.dead_order(name), after, "+", "BYLEX", "LIMIT", "0", std::to_string(kPage)},
+        Access::read);
+    if (page.as_array().empty()) return;
+    std::vector<Ordinal> ordinals;
+    Command rows{"HMGET", keys_.dead(name)};
+    Command copies{"HMGET", keys_.events(name)};
+    for (const Reply& member : page.as_array()) {
+      after = "(" + member.as_text();
+      const Ordinal ordinal = decode_order(member.as_text());
+      if (!wanted.empty() && !wanted.contains(ordinal)) continue;
+      ordinals.push_back(ordinal);
+      rows.push_back(id_of(unpack(ordinal)));
+      copies.push_back(rows.back());
+    }
+    if (!ordinals.empty()) {
+      const auto replies = client_.pipeline(Purpose::ledger, {std::move(rows), std::move(copies)}, Access::read);
+      for (std::size_t i = 0; i < ordinals.size(); ++i) {
+        const Reply& row = replies.at(0).as_array().at(i);
+        const Reply& copy = replies.at(1).as_array().at(i);
+        if (row.is_nil()) continue;  // redriven or purged since
+        Dead dead{ordinals[i], decode_dead(row.as_text()), lost_event(unpack(ordinals[i]))};
+        if (!copy.is_nil()) {
+          Entry entry = decode_copy(copy.as_text(), keys_.log(stream), options_.mapping);
+          if (entry.event) dead.stored = std::move(entry).stored();
+        }
+        if (filter.matches(dead.row, dead.stored.event) && !take(std::move(dead))) return;
+      }
+    }
+    if (page.as_array().size() < kPage) return;
+  }
+}
+
+std::optional<RedisLedger::Dead> RedisLedger::dead_letter(const Group& group, Ordinal ordinal) {
+  const std::string id = id_of(unpack(ordinal));
+  const auto replies = client_.pipeline(
+      Purpose::ledger, {{"HGET", keys_.dead(group.name), id}, {"HGET", keys_.events(group.name), id}}, Access::read);
+  if (replies.at(0).is_nil()) return std::nullopt;
+  Dead dead{ordinal, decode_dead(replies[0].as_text()), lost_event(unpack(ordinal))};
+  if (!replies.at(1).is_nil()) {
+    Entry entry = decode_copy(replies[1].as_text(), keys_.log(group.identity.stream), options_.mapping);
+    if (entry.event) dead.stored = std::move(entry).stored();
+  }
+  return dead;
+}
+
+std::vector<DeadLetter> RedisLedger::dead_letters(const GroupName& name, const DeadLetterQuery& query) {
+  const StreamName stream = decide(name, "dead letters", [&](Turn& turn) {
+    make_current(turn);
+    if (!turn.stale) turn.group.state.expire(turn.now, session_end());
+    return turn.group.identity.stream;
+  });
+  std::vector<DeadLetter> letters;
+  if (query.limit == 0) return letters;
+  for_each_dead(name, stream, query, [&](Dead&& dead) {
+    letters.push_back({dead.stored.position, std::move(dead.stored.event), dead.stored.stored_at, dead.row.died_at,
+                       std::move(dead.row.reason), dead.row.attempts, dead.row.failures, dead.row.crashes});
+    return letters.size() < query.limit;
+  });
+  return letters;
+}
+
+std::uint64_t RedisLedger::redrive(const GroupName& name, const DeadLetterQuery& query) {
+  return decide(name, "redrive", [&](Turn& turn) {
+    std::uint64_t count = 0;
+    make_current(turn);
+    if (turn.stale) return count;
+    Group& group = turn.group;
+    for_each_dead(name, group.identity.stream, query, [&](Dead&& dead) {
+      if (query.dry_run) {
+        count += group.state.item(dead.ordinal) ? 0 : 1;
+        return true;
+      }
+      const Event& event = dead.stored.event;
+      if (!group.state.redrive(dead.ordinal,
+                               {ledger::hash_key(group.identity.order.key_of(event)), event_bytes(event)})) {
+        return true;
+      }
+      dead.row.redriven = true;
+      turn.commit.command({"HSET", keys_.dead(name), id_of(dead.stored.position), encode_dead(dead.row)});
+      turn.commit.command({"ZREM", keys_.dead_order(name), encode_order(dead.ordinal)});
+      ++count;
+      return true;
+    });
+    return count;
+  });
+}
+
+std::uint64_t RedisLedger::purge(const GroupName& name, const DeadLetterQuery& query) {
+  return decide(name, "purge", [&](Turn& turn) {
+    std::uint64_t count = 0;
+    make_current(turn);
+    if (turn.stale) return count;
+    ledger::RangeSet purged;
+    for_each_dead(name, turn.group.identity.stream, query, [&](Dead&& dead) {
+      ++count;
+      if (query.dry_run) return true;
+      turn.commit.command({"HDEL", keys_.dead(name), id_of(dead.stored.position)});
+      turn.commit.command({"ZREM", keys_.dead_order(name), encode_order(dead.ordinal)});
+      const ledger::Item* item = turn.group.state.item(dead.ordinal);
+      if (!item || item->plain()) turn.commit.drop_copy(dead.ordinal);
+      purged.add(dead.ordinal);
+      return true;
+    });
+    if (!purged.empty()) record_settled(turn, ledger::settled_by_nobody(purged));
+    return count;
+  });
+}
+
+}  // namespace millrace::store::redis

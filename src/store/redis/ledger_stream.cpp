@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The stream beside the group: where it begins and ends, and how much of it is ahead.
+
+#include <algorithm>
+
+#include "store/redis/ledger.hpp"
+#include "store/redis/log_rows.hpp"
+
+namespace millrace::store::redis {
+namespace {
+
+/// Entries looked at for one of ours, which says how many there were before it.
+constexpr std::size_t kLookAhead = 16;
+
+Ordinal packed(Position position) {
+  return fits(position) ? pack(position) : pack(kLastPosition);
+}
+
+}  // namespace
+
+RedisLedger::StreamFacts RedisLedger::stream_facts(const StreamName& stream) {
+  const auto replies = client_.pipeline(
+      Purpose::ledger, {{"HGETALL", keys_.stream(stream)}, {"XINFO", "STREAM", keys_.log(stream)}}, Access::read);
+  const auto row = decode_stream(replies.at(0));
+  if (!row) return {};
+  const NativeStream native = decode_native(replies.at(1));
+  return {.exists = true,
+          .trimmed_to = packed(row->trimmed_to),
+          .last = packed(std::max({row->last, native.last, row->trimmed_to}))};
+}
+
+Ordinal RedisLedger::cursor_of(const StreamFacts& facts, const Start& start) {
+  Ordinal cursor = 0;
+  switch (start.kind) {
+    case Start::Kind::beginning:
+      break;
+    case Start::Kind::end:
+      cursor = facts.last;
+      break;
+    case Start::Kind::position:
+      cursor = pack(start.position, "start group");
+      break;
+    case Start::Kind::time:
+      cursor = packed(last_before(start.time));
+      break;
+  }
+  return std::clamp(cursor, facts.trimmed_to, facts.last);
+}
+
+RedisLedger::Ahead RedisLedger::ahead_of(const Group& group, Ordinal cursor) {
+  const StreamName& stream = group.identity.stream;
+  const std::string log = keys_.log(stream);
+  const Position from = unpack(cursor);
+  auto replies = client_.pipeline(Purpose::ledger,
+                                  {{"HGET", keys_.group(group.name), std::string(group_field::kVersion)},
+                                   {"ZCARD", keys_.dead_order(group.name)},
+                                   {"XINFO", "STREAM", log},
+                                   {"ZCARD", keys_.erased(stream)},
+                                   {"XRANGE", log, "(" + id_of(from), "+", "COUNT", std::to_string(kLookAhead)},
+                                   {"XINFO", "GROUPS", log}},
+                                  Access::read);
+  Ahead ahead;
+  if (!replies.at(0).is_nil()) ahead.group_version = replies[0].as_text();
+  ahead.dead = static_cast<std::uint64_t>(replies.at(1).as_integer());
+  const NativeStream native = decode_native(replies.at(2));
+  ahead.added = native.added;
+  const auto erased = static_cast<std::uint64_t>(replies.at(3).as_integer());
+  if (replies.at(5).kind == Reply::Kind::array) {
+    for (const Reply& one : replies[5].items) {
+      const auto& fields = one.as_array();
+      if (fields.size() < 2 || fields[1].text != group.name.str()) continue;
+      for (std::size_t i = 0; i + 1 < fields.size(); i += 2) {
+        const auto read_to = fields[i].text == "last-delivered-id" ? parse_id(fields[i + 1].text) : std::nullopt;
+        if (read_to) ahead.read_to = packed(*read_to);
+      }
+    }
+  }
+  std::vector<Entry> next;
+  bool at_end = true;
+  if (erased != 0) {
+    Entries read = read_entries(client_, stream, from, kLookAhead, Purpose::ledger, options_.mapping);
+    next = std::move(read.entries);
+    at_end = read.at_end;
+  } else if (replies.at(4).kind == Reply::Kind::array) {
+    for (Reply& pair : replies[4].items) next.push_back(decode(std::move(pair), log, options_.mapping));
+    at_end = next.size() < kLookAhead;
+  }
+  if (next.empty()) return ahead;
+  ahead.first = next.front().position;
+  const auto ours = std::find_if(next.begin(), next.end(), [](const Entry& entry) { return entry.n.has_value(); });
+  const auto before = static_cast<std::uint64_t>(std::distance(next.begin(), ours));
+  if (ours != next.end() && *ours->n <= native.added) {
+    ahead.events = native.added - *ours->n + 1 + before;
+  } else if (at_end) {
+    ahead.events = next.size();
+  } else {
+    ahead.events = group.entries_read && *group.entries_read <= native.added && cursor == group.state.progress().cursor
+                       ? native.added - *group.entries_read
+                       : native.length + erased;
+  }
+  ahead.events = std::min(ahead.events, native.length + erased);
+  return ahead;
+}
+
+GroupInfo RedisLedger::describe(const Group& group, const Ahead& ahead, Timestamp now) {
+  const ledger::Progress& progress = group.state.progress();
+  GroupInfo info{.name = group.name,
+                 .stream = group.identity.stream,
+                 .types = group.identity.types,
+                 .start = group.identity.start,
+                 .order = group.identity.order,
+                 .settings = group.identity.settings,
+                 .paused = group.paused,
+                 .created_at = group.created_at,
+                 .last_seen = group.last_seen,
+                 .cursor = unpack(progress.cursor),
+                 .lag = {ahead.events, group.state.in_flight(), group.state.waiting(), 0},
+                 .parked = group.state.parked(),
+                 .suspects = group.state.suspects(),
+                 .dead = ahead.dead,
+                 .processed = progress.counters.processed,
+                 .failures = progress.counters.failures,
+                 .crashes = progress.counters.crashes,
+                 .rejected = progress.counters.rejected,
+                 .expired = progress.counters.expired,
+                 .skipped = progress.counters.skipped,
+                 .stalled = group.state.stalled(),
+                 .consumers = {}};
+  std::optional<Timestamp> oldest;
+  if (!group.state.items().empty()) {
+    oldest = time_of(unpack(group.state.items().begin()->first));
+  } else if (ahead.first) {
+    oldest = time_of(*ahead.first);
+  }
+  if (oldest) {
+    // Entries are stored to the millisecond: one from this very millisecond has waited for some of it.
+    info.lag.oldest_seconds = std::max(1e-6, std::chrono::duration<double>(now - *oldest).count());
+  }
+  std::set<std::string> consumers;
+  for (const auto& [id, claim] : group.state.claims()) consumers.insert(claim.consumer);
+  info.consumers.assign(consumers.begin(), consumers.end());
+  return info;
+}
+
+}  // namespace millrace::store::redis

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// One call on one group: from what is known of it to what was written, again and again until nobody else was faster.
+
+#include <algorithm>
+#include <thread>
+
+#include "base/log.hpp"
+#include "base/random.hpp"
+#include "store/redis/ledger.hpp"
+
+namespace millrace::store::redis {
+namespace {
+
+/// How stale the recorded last_seen of a group may become while nothing else of it changes.
+constexpr std::chrono::seconds kSeenEvery{5};
+/// Races that may be lost before it is worth letting others pass.
+constexpr unsigned kPatience = 3;
+constexpr std::chrono::milliseconds kLongestWait{50};
+
+}  // namespace
+
+Timestamp::duration seen_every(const GroupSettings& settings) {
+  const Timestamp::duration most = kSeenEvery;
+  return settings.expires ? std::min(most, Timestamp::duration(*settings.expires) / 4) : most;
+}
+
+void Slot::drop() {
+  if (!group) return;
+  const std::string order = group->identity.order.to_string();
+  if (order != known_order) known.clear();
+  known_order = order;
+  // Also what a lost decision had opened: whoever won has most likely opened the same.
+  for (const auto& [ordinal, item] : group->state.items()) {
+    if (item.bytes != 0) known.insert_or_assign(ordinal, ledger::GroupState::OpenEvent{item.key, item.bytes});
+  }
+  group.reset();
+}
+
+std::shared_ptr<Slot> RedisLedger::slot_of(const GroupName& name) {
+  const std::lock_guard lock(slots_mutex_);
+  std::shared_ptr<Slot>& slot = slots_[name];
+  if (!slot) slot = std::make_shared<Slot>();
+  return slot;
+}
+
+void RedisLedger::back_off(unsigned losses) const {
+  if (losses <= kPatience) return;
+  const auto longest =
+      std::min<std::chrono::microseconds>(kLongestWait, std::chrono::microseconds{250} * (1U << std::min(losses, 12U)));
+  std::this_thread::sleep_for(std::chrono::duration_cast<std::chrono::microseconds>(longest * random_unit()));
+}
+
+Turn RedisLedger::begin(Slot& slot, const GroupName& name, std::string_view operation) {
+  if (!options_.caches) {
+    slot.drop();
+    slot.known.clear();
+  }
+  bool current = false;
+  if (!slot.group) {
+    load(slot, name, operation);
+    current = true;
+  }
+  if (slot.read_on || foreigners_due(slot, client_.now())) look_at_foreigners(slot, operation);
+  Group& group = *slot.group;
+  Turn turn{
+      .slot = slot, .group = group, .now = client_.now(), .commit = Commit(keys_, group.name), .current = current};
+  look_at_ends(turn);
+  return turn;
+}
+
+ledger::SessionEnd RedisLedger::session_end() const {
+  return [this](SessionId id) -> std::optional<Timestamp> {
+    const auto session = sessions_.seen(id);
+    return session ? std::optional(session->until) : std::nullopt;
+  };
+}
+
+/// Claims that end with this call do so only if they have ended on the server's clock, and by the sessions as they are.
+void RedisLedger::look_at_ends(Turn& turn) {
+  std::set<SessionId> unsure;
+  for (const auto& [id, claim] : turn.group.state.claims()) {
+    if (claim.session == 0) {
+      if (claim.lease_until <= turn.now) turn.commit.require_not_before(claim.lease_until);
+      continue;
+    }
+    const auto session = sessions_.seen(claim.session);
+    if (!session || session->until <= turn.now) unsure.insert(claim.session);
+  }
+  if (unsure.empty()) return;
+  sessions_.look(std::vector<SessionId>(unsure.begin(), unsure.end()));
+  for (const SessionId id : unsure) {
+    const auto session = sessions_.seen(id);
+    if (session && session->until > turn.now) continue;
+    turn.commit.require_session_is(id, session ? session->text : std::string{});
+    if (session) turn.commit.require_not_before(session->until);
+  }
+}
+
+void RedisLedger::vanished(Slot& slot, const GroupName& name, std::string_view operation) {
+  if (slot.ever_loaded) {
+    slot.ever_loaded = false;
+    ++counts_.vanished_groups;
+    log::warn(
+        "group_vanished", name.str(),
+        "the group was there and is gone: deleted by another process, or the server came back empty; whoever uses "
+        "it makes it anew");
+  }
+  slot.drop();
+  slot.known.clear();
+  throw unknown_group(operation, name);
+}
+
+/// Whether the state is the newest, asked of the server.
+void RedisLedger::make_current(Turn& turn) {
+  if (turn.current || turn.stale) return;
+  const Reply version = client_.call(
+      Purpose::ledger, {"HGET", keys_.group(turn.group.name), std::string(group_field::kVersion)}, Access::read);
+  turn.current = !version.is_nil() && version.as_text() == turn.group.version;
+  turn.stale = !turn.current;
+}
+
+bool RedisLedger::finish(Turn& turn, std::string_view operation) {
+  Group& group = turn.group;
+  if (turn.stale) {
+    ++counts_.lost_races;
+    return false;
+  }
+  ledger::Changes changes = group.state.take_changes();
+  if (turn.seen) group.last_seen = turn.now;
+  const bool decided = !changes.empty() || turn.rewrite || group.forgets || !turn.commit.empty();
+  if (!decided && group.last_seen - group.saved_last_seen < seen_every(group.identity.settings)) {
+    make_current(turn);
+    if (turn.stale) ++counts_.lost_races;
+    return !turn.stale;
+  }
+  turn.wake = turn.wake || changes.wake;
+  if (!turn.removed) save(turn, changes);
+  using Kind = Commit::Answer::Kind;
+  const Commit::Answer answer = turn.commit.run(client_, group.version, decided);
+  switch (answer.kind) {
+    case Kind::done:
+      break;
+    case Kind::unknown:
+      vanished(turn.slot, group.name, operation);
+    case Kind::moved:
+    case Kind::session_moved:
+      ++counts_.lost_races;
+      return false;
+    case Kind::session_ended:
+      sessions_.forget(answer.session);
+      return false;
+    case Kind::early:
+      std::this_thread::sleep_for(std::min<std::chrono::microseconds>(answer.early_by, kLongestWait));
+      return false;
+    case Kind::read_on:
+      turn.slot.read_on = true;
+      return false;
+  }
+  ++counts_.commits;
+  group.version = answer.version;
+  group.saved_last_seen = group.last_seen;
+  group.native_cursor = group.state.progress().cursor;
+  group.forgets = false;
+  if (turn.used_by != 0) sessions_.note_use(turn.used_by, group.name);
+  if (!answer.native_failure.empty()) {
+    if (counts_.native_failures++ == 0) {
+      log::warn(
+          "native_group_behind", group.name.str(),
+          "a command on the native group failed; what XINFO and XPENDING show may be behind, what is delivered is "
+          "not: " +
+              answer.native_failure);
+    }
+  }
+  return true;
+}
+
+}  // namespace millrace::store::redis
