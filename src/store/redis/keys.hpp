@@ -45,6 +45,9 @@ class Keys {
   /// All of those keys, in byte order. (No key is empty.)
   [[nodiscard]] std::string kv_index() const { return prefix_ + "millrace:kv"; }
 
+  /// A lease of the process that cleans up.
+  [[nodiscard]] std::string house() const { return prefix_ + "millrace:house"; }
+
   [[nodiscard]] const std::string& prefix() const { return prefix_; }
 
  private:
