@@ -175,7 +175,7 @@ struct PendingEvent {
   std::string consumer = {};                  ///< of claimed
   std::optional<Lease> lease = {};            ///< of claimed
   std::optional<Timestamp> lease_until = {};  ///< of claimed
-  std::optional<Timestamp> next_try = {};     ///< of waiting
+  std::optional<Timestamp> next_try = {};     ///< of waiting after a failure; absent: whenever somebody claims
   std::uint32_t attempt = 0;                  ///< hand-outs so far that were not released
   std::uint32_t failures = 0;
   std::uint32_t crashes = 0;
@@ -292,7 +292,8 @@ class Ledger {
   virtual std::vector<PendingEvent> pending(const GroupName& group, Position after, std::size_t limit) = 0;
 
   virtual std::vector<DeadLetter> dead_letters(const GroupName& group, const DeadLetterQuery& query) = 0;
-  /// Hands them to their own group again with fresh counters. Two at once deliver once. Returns how many.
+  /// Hands them to their own group again with fresh counters. Two at once deliver once. Returns how many. One whose
+  /// `expirytime` has passed is settled as expired when its turn comes.
   virtual std::uint64_t redrive(const GroupName& group, const DeadLetterQuery& query) = 0;
   virtual std::uint64_t purge(const GroupName& group, const DeadLetterQuery& query) = 0;
 

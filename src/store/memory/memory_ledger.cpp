@@ -132,7 +132,7 @@ ClaimAnswer MemoryLedger::claim(const GroupName& name, const ClaimRequest& reque
     answer.next_due = out.next_due;
     for (const auto& given : out.events) {
       SharedEvent stored = event_of(group, given.ordinal, given.redriven);
-      const auto expiry = given.fresh || given.redriven ? std::nullopt : expires_at(stored->event);
+      const auto expiry = given.fresh ? std::nullopt : expires_at(stored->event);
       if (expiry && *expiry <= now) {
         group.state.settle_expired(given.ordinal);
         continue;
@@ -224,9 +224,8 @@ PendingEvent MemoryLedger::pending_event(const Group& group, Ordinal ordinal, co
     event.consumer = claim->consumer;
     event.lease = Lease{item.claim, stored->position};
     event.lease_until = claim->session == 0 ? claim->lease_until : session_end()(claim->session);
-  } else if (item.due != Timestamp{}) {
-    event.next_try = item.due;
   }
+  if (event.state == PendingEvent::State::waiting && item.due != Timestamp{}) event.next_try = item.due;
   event.attempt = item.attempts;
   event.failures = item.failures;
   event.crashes = item.crashes;

@@ -326,7 +326,7 @@ PendingEvent pending_event(State& state, Group& group, Ordinal ordinal, const le
     event.lease = Lease{item.claim, event.position};
     event.lease_until = claim->session != 0 ? state.session_end()(claim->session) : std::optional(claim->lease_until);
   }
-  if (event.state == PendingEvent::State::waiting) event.next_try = item.due == Timestamp{} ? state.now() : item.due;
+  if (event.state == PendingEvent::State::waiting && item.due != Timestamp{}) event.next_try = item.due;
   event.attempt = item.attempts;
   event.failures = item.failures;
   event.crashes = item.crashes;
