@@ -102,11 +102,18 @@ std::chrono::milliseconds RetentionSchedule::step(const std::stop_token& stop) {
     held_by_[*stream] = std::move(holders);
   } catch (const Error& error) {
     if (error.code() == Errc::stopped) return kLookAgain;
-    ++failures_;
-    if (stream) not_before_[*stream] = now_() + kRetryAfter;
-    log::write(log::Level::warn, error);
-    if (!stream) return kLookAgain;
+    return failed(stream, error);
+  } catch (const std::exception& error) {  // out of memory, say: nothing may end the thread
+    return failed(stream, Error(Errc::internal, "trim by retention", stream ? stream->str() : "", error.what()));
   }
+  return std::chrono::milliseconds{0};
+}
+
+std::chrono::milliseconds RetentionSchedule::failed(const std::optional<StreamName>& stream, const Error& error) {
+  ++failures_;
+  log::write(log::Level::warn, error);
+  if (!stream) return kLookAgain;
+  not_before_[*stream] = now_() + kRetryAfter;
   return std::chrono::milliseconds{0};
 }
 

@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "millrace/error.hpp"
 #include "millrace/event_log.hpp"
 
 namespace millrace::store {
@@ -81,6 +82,8 @@ class RetentionSchedule {
 
  private:
   void run(const std::stop_token& stop);
+  /// Counts and tells it; how long nothing else is due.
+  std::chrono::milliseconds failed(const std::optional<StreamName>& stream, const Error& error);
 
   RetentionHost& host_;
   std::function<Timestamp()> now_;

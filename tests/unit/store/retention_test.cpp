@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +27,7 @@ class FakeHost final : public RetentionHost {
   }
   TrimResult apply_retention(const StreamName& stream, const std::stop_token& stop) override {
     if (stop.stop_requested()) throw Error(Errc::stopped, "trim", stream.str(), "stopped");
+    if (throwing == stream.str()) throw std::bad_alloc();
     if (failing == stream.str()) throw Error(Errc::unavailable, "trim", stream.str(), "out of order");
     trimmed.push_back(stream.str());
     records.at(stream).applied_at = now;
@@ -42,7 +44,7 @@ class FakeHost final : public RetentionHost {
   Timestamp now = Timestamp{hours{1'000'000}};
   std::map<StreamName, RetentionRecord> records;
   std::vector<std::string> trimmed;
-  std::string failing;
+  std::string failing, throwing;
   bool broken = false;
   TrimResult result{.removed = 3};
 };
@@ -110,6 +112,18 @@ TEST_F(RetentionScheduleTest, FailureIsCountedRetriedLaterAndHoldsUpNoOther) {
   host.now += milliseconds{1};
   step();
   EXPECT_EQ(host.trimmed, (Names{"good", "bad"}));
+}
+
+TEST_F(RetentionScheduleTest, WhateverIsThrownIsAFailureLikeAnyOther) {
+  host.keep("bad", seconds{1}, host.now - hours{1});
+  host.throwing = "bad";
+  EXPECT_EQ(step(), milliseconds{0});
+  EXPECT_EQ(schedule.figures().failures, 1U);
+  EXPECT_GT(step(), milliseconds{0}) << "not at once again";
+  host.throwing.clear();
+  host.now += RetentionSchedule::kRetryAfter;
+  step();
+  EXPECT_EQ(host.trimmed, Names{"bad"});
 }
 
 TEST_F(RetentionScheduleTest, StoreThatCannotBeReadIsTriedAgain) {
