@@ -196,6 +196,7 @@ void GroupState::load(Snapshot snapshot, const std::function<OpenEvent(Ordinal, 
   for (auto& [ordinal, row] : snapshot.items) {
     row.claim = 0;  // the claims say who holds it
     row.has_row = true;
+    row.place = Item::Place::none;  // derived anew below
     items_[ordinal] = std::move(row);
   }
   for (const auto& [id, claim] : claims_) {

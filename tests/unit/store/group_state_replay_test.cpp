@@ -45,6 +45,19 @@ TEST_P(GroupStateReplay, OpensASettledEventAfreshAndOnce) {
   EXPECT_EQ(state_.item(1), nullptr);
 }
 
+TEST_P(GroupStateReplay, WhatIsParkedIsCountedWhetherLoadedOrNot) {
+  log("aaa");
+  claim("one");
+  ack_all();
+  for (const Ordinal ordinal : {1U, 2U, 3U}) EXPECT_TRUE(replay(ordinal));
+  const auto parked = [&] { return act([](const GroupState& group) { return group.parked(); }); };
+  EXPECT_EQ(parked(), 2U);
+  EXPECT_EQ(claim("two", 1), "1");
+  EXPECT_EQ(parked(), 2U);
+  EXPECT_TRUE(ack(2, 1));
+  EXPECT_EQ(parked(), 1U);
+}
+
 TEST_P(GroupStateReplay, KeepsTheOrderOfItsKey) {
   log("aaba");
   claim("one", 2);
