@@ -125,18 +125,29 @@ void check_no_store(const std::string& path) {
   }
 }
 
+/// A store that is closed serves as a backup. One that is open may change while it is copied, and reading its file in
+/// the process that has it open would drop its locks.
+void check_closed(const std::string& backup) {
+  const char* const kTakeOne = "; take one with `millrace backup`";
+  if (LockFile::anybody(backup)) {
+    throw Error(Errc::invalid_argument, "restore", backup,
+                std::string("this is a store that is in use, not a backup") + kTakeOne);
+  }
+  for (const char* suffix : {"-wal", "-journal"}) {
+    if (size_of(backup + suffix) == 0) continue;
+    throw Error(
+        Errc::invalid_argument, "restore", backup,
+        "this is a store that is in use or was not closed, not a backup (there is " + backup + suffix + ")" + kTakeOne);
+  }
+}
+
 void check_backup(const std::string& backup) {
   std::error_code error;
   if (!fs::exists(backup, error) && !error) {
     throw Error(Errc::not_found, "restore", backup, "there is no such file; name one that `millrace backup` wrote");
   }
   inspect_header(backup, Kind::backup);
-  for (const char* suffix : {"-wal", "-journal"}) {
-    if (size_of(backup + suffix) == 0) continue;
-    throw Error(Errc::invalid_argument, "restore", backup,
-                "this is a store that is in use or was not closed, not a backup (there is " + backup + suffix +
-                    "); take one with `millrace backup`");
-  }
+  check_closed(backup);
 }
 
 void check_whole(Connection& connection, const std::string& backup) {
@@ -210,6 +221,7 @@ void restore_backup(const std::string& backup, const std::string& path) {
   lock.become_owner();
   Draft draft("restore", path, "restoring");
   draft.copy_from(backup);
+  check_closed(backup);  // nobody opened it meanwhile
   try {
     Connection connection(draft.path(), Connection::Mode::read_write);
     connection.execute("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL");

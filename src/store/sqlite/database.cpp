@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <utility>
@@ -202,6 +203,21 @@ bool Connection::in_transaction() const {
 
 void Connection::roll_back() noexcept {
   if (in_transaction()) sqlite3_exec(handle_, "ROLLBACK", nullptr, nullptr, nullptr);
+}
+
+std::string Connection::first_bytes(std::size_t count) {
+  sqlite3_file* file = nullptr;
+  int code = sqlite3_file_control(handle_, "main", SQLITE_FCNTL_FILE_POINTER, &file);
+  if (code != SQLITE_OK) fail(code, "read file");
+  std::string bytes(count, '\0');
+  sqlite3_int64 size = 0;
+  code = file->pMethods->xFileSize(file, &size);
+  if (code == SQLITE_OK) {
+    bytes.resize(static_cast<std::size_t>(std::min<sqlite3_int64>(size, static_cast<sqlite3_int64>(count))));
+    if (!bytes.empty()) code = file->pMethods->xRead(file, bytes.data(), static_cast<int>(bytes.size()), 0);
+  }
+  if (code == SQLITE_OK) return bytes;
+  throw DatabaseError(code, "open store", path_, "the first bytes of the file could not be read");
 }
 
 void Connection::fail(int code, std::string operation) const {

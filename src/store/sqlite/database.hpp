@@ -118,6 +118,10 @@ class Connection {
   [[nodiscard]] bool in_transaction() const;
   /// Ends the open transaction, if there is one, without effect.
   void roll_back() noexcept;
+  /// The file's first bytes as they are, without a lock or a look into its log; fewer when it is shorter. Through
+  /// SQLite, because closing any other descriptor of the file would drop all locks that this process, and so a store
+  /// it has open, holds on it (fcntl(2), "record locks").
+  [[nodiscard]] std::string first_bytes(std::size_t count);
   [[noreturn]] void fail(int code, std::string operation) const;
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] sqlite3* handle() const { return handle_; }

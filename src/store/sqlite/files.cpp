@@ -82,6 +82,19 @@ void LockFile::become_owner() {
   fail(written < 0 ? errno : ENOSPC, path_, "cannot write the lock file");  // a part of it: the disk is full
 }
 
+bool LockFile::anybody(const std::string& store_path) {
+  const int fd = ::open((store_path + ".lock").c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;  // nobody opens a store without it
+  struct flock asked {};
+  asked.l_type = F_WRLCK;
+  asked.l_whence = SEEK_SET;
+  asked.l_start = kUsers;
+  asked.l_len = 1;
+  const bool held = ::fcntl(fd, F_OFD_GETLK, &asked) == 0 && asked.l_type != F_UNLCK;
+  ::close(fd);
+  return held;
+}
+
 bool LockFile::enter() {
   if (lock(kUsers, F_WRLCK, false)) return true;
   lock(kUsers, F_RDLCK, true);

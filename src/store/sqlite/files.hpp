@@ -25,6 +25,9 @@ class LockFile {
   /// \throws Error{busy} naming the pid of the process that owns the store.
   void become_owner();
 
+  /// Whether a process has the store open, this one included. Changes nothing.
+  static bool anybody(const std::string& store_path);
+
   /// Registers as one of the processes that have the store open. True when there was no other: then nobody else gets
   /// past this call until `let_others_in`.
   bool enter();

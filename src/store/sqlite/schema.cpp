@@ -4,10 +4,9 @@
 #include <sqlite3.h>
 #include <unistd.h>
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
+#include <string_view>
 #include <system_error>
 
 #include "store/sqlite/files.hpp"
@@ -213,13 +212,9 @@ void inspect_header(const std::string& path, Kind wanted) {
   if (std::filesystem::file_size(path, error) == 0) foreign(path, "the file is empty, so it is not a Millrace store");
   // The header alone, as bytes (https://www.sqlite.org/fileformat2.html#the_database_header): a checkpoint that was cut
   // off leaves the rest of the file torn until its log is read, and a foreign file is not to be touched by opening it.
-  std::array<char, 100> header{};
-  std::ifstream file(path, std::ios::binary);
-  file.read(header.data(), header.size());
-  if (!file.is_open() || file.bad()) {
-    throw Error(Errc::unavailable, "open store", path, "the file cannot be read; retry, and check the disk");
-  }
-  if (!file || std::string_view(header.data(), 16) != std::string_view("SQLite format 3\0", 16)) {
+  constexpr std::size_t kHeaderBytes = 100;
+  const std::string header = Connection(path, Connection::Mode::read_only).first_bytes(kHeaderBytes);
+  if (header.size() < kHeaderBytes || !header.starts_with(std::string_view("SQLite format 3\0", 16))) {
     foreign(path, "the file is damaged, or is not a Millrace store");
   }
   const auto number = [&](std::size_t at) {

@@ -2,6 +2,7 @@
 
 // Opening a file: what is made, what is refused and in which words.
 
+#include <fcntl.h>
 #include <grp.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -105,6 +106,34 @@ TEST(SqliteOpen, SecondOwnerIsRefusedWithThePidOfTheFirst) {
   EXPECT_EQ(first->log().append("events", std::vector{event_of("2")}).front().position, Position(2));
   first.reset();
   EXPECT_NE(open_store(options_for(path)), nullptr);
+}
+
+TEST(SqliteOpen, LooksAtAFileWithoutDroppingTheLocksOfAStoreInThisProcess) {
+  // Without its shared lock a stranger (the sqlite3 program, say) that closes the file as it believes as the last one
+  // takes the write-ahead log away from under its owner.
+  const TempDirectory dir;
+  const std::string path = dir.file("events.db");
+  const auto owner = open_store(options_for(path));
+  owner->log().append("events", std::vector{event_of("1")});
+  // Open until the end: closing it is what must not happen.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const auto locked = [fd] {
+    struct flock asked {};
+    asked.l_type = F_WRLCK;
+    asked.l_whence = SEEK_SET;
+    asked.l_start = 0x40000000 + 2;  // SHARED_FIRST and SHARED_SIZE of SQLite's os.h
+    asked.l_len = 510;
+    EXPECT_EQ(::fcntl(fd, F_OFD_GETLK, &asked), 0);
+    return asked.l_type != F_UNLCK;
+  };
+  ASSERT_TRUE(locked());
+  { const auto tool = open_store(options_for(path, Access::tool)); }
+  EXPECT_TRUE(locked()) << "after a tool";
+  EXPECT_EQ(code_of([&] { open_store(options_for(path)); }), Errc::busy);
+  EXPECT_TRUE(locked()) << "after a second owner was refused";
+  EXPECT_EQ(code_of([&] { restore_store(path, dir.file("new.db")); }), Errc::invalid_argument);
+  EXPECT_TRUE(locked()) << "after it was no backup";
+  ::close(fd);
 }
 
 TEST(SqliteOpen, RefusesWhatIsNotAMillraceStoreAndLeavesItAlone) {
