@@ -11,7 +11,7 @@ namespace {
 constexpr std::string_view kHex = "0123456789ABCDEF";
 
 [[noreturn]] void bad_url(std::string_view url, const std::string& message) {
-  throw Error(Errc::invalid_argument, "open store", std::string(url), message);
+  throw Error(Errc::invalid_argument, "open store", without_password(url), message);
 }
 
 int hex_digit(char c) {
@@ -19,24 +19,6 @@ int hex_digit(char c) {
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   if (c >= 'A' && c <= 'F') return c - 'A' + 10;
   return -1;
-}
-
-std::string percent_decoded(std::string_view text, std::string_view url) {
-  std::string out;
-  out.reserve(text.size());
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      out += text[i];
-      continue;
-    }
-    const int high = i + 2 < text.size() ? hex_digit(text[i + 1]) : -1;
-    const int low = high >= 0 ? hex_digit(text[i + 2]) : -1;
-    if (low < 0) bad_url(url, "a percent sign in a store URL is followed by two hexadecimal digits");
-    out += static_cast<char>(high * 16 + low);
-    i += 2;
-  }
-  if (out.find('\0') != std::string::npos) bad_url(url, "a store URL cannot contain a zero byte");
-  return out;
 }
 
 std::string environment(const char* name) {
@@ -82,6 +64,34 @@ std::uint64_t number(const std::pair<std::string, std::string>& option, std::str
 
 }  // namespace
 
+std::string percent_decoded(std::string_view text, std::string_view url) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      out += text[i];
+      continue;
+    }
+    const int high = i + 2 < text.size() ? hex_digit(text[i + 1]) : -1;
+    const int low = high >= 0 ? hex_digit(text[i + 2]) : -1;
+    if (low < 0) bad_url(url, "a percent sign in a store URL is followed by two hexadecimal digits");
+    out += static_cast<char>(high * 16 + low);
+    i += 2;
+  }
+  if (out.find('\0') != std::string::npos) bad_url(url, "a store URL cannot contain a zero byte");
+  return out;
+}
+
+std::string without_password(std::string_view url) {
+  std::string text(url);
+  const std::size_t slashes = text.find("//");
+  const std::size_t at = text.rfind('@');  // the last: a password may contain one, and too much hidden does no harm
+  if (slashes == std::string::npos || at == std::string::npos || at < slashes) return text;
+  const std::size_t colon = text.find(':', slashes);
+  const std::size_t begin = colon < at ? colon + 1 : slashes + 2;
+  return text.replace(begin, at - begin, "***");
+}
+
 StoreUrl parse_store_url(std::string_view text) {
   if (text.empty()) return {"sqlite", default_path(), {}};
   const std::string_view scheme = scheme_of(text);
@@ -89,7 +99,8 @@ StoreUrl parse_store_url(std::string_view text) {
 
   std::string_view rest = text.substr(scheme.size() + 1);
   const std::size_t question = rest.find('?');
-  StoreUrl url{std::string(scheme), percent_decoded(rest.substr(0, question), text), {}};
+  StoreUrl url{
+      std::string(scheme), percent_decoded(rest.substr(0, question), text), {}, std::string(rest.substr(0, question))};
   rest = question == std::string_view::npos ? std::string_view{} : rest.substr(question + 1);
   while (!rest.empty()) {
     const std::string_view option = rest.substr(0, rest.find('&'));
@@ -162,7 +173,12 @@ StoreOptions StoreOptions::from_env() {
     options.url = "memory:";
   } else if (backend == "redis") {
     options.url = store::environment("REDIS_URL");
-    if (options.url.empty()) refuse("REDIS_URL", "EVENT_STORE_BACKEND is redis, so REDIS_URL must name the server");
+    const std::string_view scheme = store::scheme_of(options.url);
+    if (scheme != "redis" && scheme != "rediss" && scheme != "redis+unix" && scheme != "unix") {
+      refuse("REDIS_URL",
+             "EVENT_STORE_BACKEND is redis, so REDIS_URL must name the server: redis://HOST:PORT, rediss://HOST:PORT "
+             "or redis+unix:/PATH/OF/SOCKET");
+    }
   } else if (backend == "sqlite" || backend.empty()) {
     if (!path.empty()) options.url = store::sqlite_url(path);
   } else {

@@ -17,11 +17,19 @@ struct StoreUrl {
   std::string scheme;
   std::string path;  ///< decoded; everything between the scheme's colon and the question mark
   std::vector<std::pair<std::string, std::string>> options;  ///< decoded, in order
+  std::string encoded_path = {};  ///< `path` as it was written, for those with a structure of its own; empty in a text
+                                  ///< without a scheme
 };
 
 /// A text without a scheme is a path of the sqlite store, taken as it is; an empty one means `default_path()`.
 /// \throws Error{invalid_argument}
 StoreUrl parse_store_url(std::string_view text);
+
+/// \throws Error{invalid_argument} naming `url`, of which `text` is a part, without its password
+std::string percent_decoded(std::string_view text, std::string_view url);
+
+/// `url` with `***` for the password of `//user:password@host`.
+std::string without_password(std::string_view url);
 
 /// `path` as a URL of the sqlite store.
 std::string sqlite_url(std::string_view path);

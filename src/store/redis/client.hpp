@@ -43,7 +43,9 @@ class Client {
 
   /// Connects and checks the server. \throws Error{unavailable}; {permission_denied} for user, password and ACL;
   /// {unsupported_version} for an old server; {invalid_argument} for one whose settings do not do what the URL asks
-  explicit Client(RedisUrl url);
+  /// \param look_again how often the settings are read anew. While they give less than the URL asks for, writes are
+  /// refused with {unavailable}.
+  explicit Client(RedisUrl url, Milliseconds look_again = Milliseconds{60'000});
   ~Client();  ///< stop(1 s)
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
@@ -60,7 +62,9 @@ class Client {
             Access access = Access::write);
 
   /// The same without waiting. `done` is called exactly once, on the client's thread, in the order of the calls of its
-  /// purpose; it must not block, throw, or call anything of the client that blocks. Does not throw.
+  /// purpose (but when the server lost its scripts, those it still had may come first); on the caller's own thread when
+  /// the call is refused before it was queued. It must not block, throw, or call anything of the client that blocks.
+  /// Does not throw.
   void run_async(Purpose purpose, const Script& script, std::vector<std::string> keys, std::vector<std::string> args,
                  Done done, Access access = Access::write);
 
@@ -87,12 +91,16 @@ class Client {
     std::string last_error = {};   ///< why it is not connected; empty when it is
   };
   [[nodiscard]] Figures figures(Purpose purpose) const;
+  /// The longest time that the client's thread was busy without looking at its other connections, since it was asked
+  /// last.
+  [[nodiscard]] std::chrono::microseconds take_longest_turn();
 
   /// Takes no more calls and fails those not sent yet with {stopped}; waits so long for the answers to the others.
   /// Idempotent. Not from the client's thread.
   void stop(Milliseconds drain);
 
  private:
+  friend class Listener;
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// The protocol (RESP 2), by hiredis' formatter and reader.
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "store/redis/reply.hpp"
+
+struct redisReader;
+
+namespace millrace::store::redis {
+
+/// Appends the bytes of one command. \throws Error{too_large}
+void format_command(const std::vector<std::string_view>& command, std::string& out);
+void format_command(const std::vector<std::string>& command, std::string& out);
+
+/// Makes replies of the bytes that came. After it threw, the connection they came from is of no use.
+class ReplyReader {
+ public:
+  ReplyReader();
+  ~ReplyReader();
+  ReplyReader(const ReplyReader&) = delete;
+  ReplyReader& operator=(const ReplyReader&) = delete;
+
+  void feed(std::string_view bytes);
+  /// The next whole reply. \throws Error{corrupt} when the bytes are no replies
+  std::optional<Reply> next();
+
+ private:
+  struct Free {
+    void operator()(redisReader* reader) const;
+  };
+  Reply root_;
+  std::unique_ptr<redisReader, Free> reader_;
+};
+
+}  // namespace millrace::store::redis
