@@ -34,7 +34,7 @@ class FreePages {
   std::int64_t least_then_ = 0;  ///< and in the one before it
 };
 
-/// Writer thread only.
+/// In the writer's turn only.
 class House {
  public:
   enum class Next {

@@ -62,12 +62,12 @@ ReadAhead ReadAheads::read(const GroupName& group, const ClaimRequest& request) 
 
 void ReadAheads::note(const Group& group, std::int64_t stream_id) {
   const std::lock_guard lock(mutex_);
-  // Groups come and go; whoever is forgotten here reads the next claim on the writer thread, once.
+  // Groups come and go; whoever is forgotten here reads the next claim in the writer's turn, once.
   if (groups_.size() >= kMostStandings && !groups_.contains(group.name.str())) groups_.clear();
   groups_[group.name.str()] = {group.judgement, stream_id, group.state.progress().cursor};
 }
 
-// ---- On the writer thread ----
+// ---- In the writer's turn ----
 
 LogScan::LogScan(State& state, const Group& group, std::size_t max_bytes, ReadAhead& ahead)
     : stream_(state.stream(group.identity.stream, "claim")),

@@ -4,7 +4,7 @@
 /// \file
 /// The log after a group's cursor, as the group's decisions want to see it: filtered, with order keys.
 ///
-/// Reading and decoding rows is most of what a claim costs, and the writer thread is where it costs everybody. So the
+/// Reading and decoding rows is most of what a claim costs, and in the writer's turn it costs everybody. So the
 /// caller reads ahead on its own thread, by a reader connection, from where the group stood last time; the writer uses
 /// what still fits and reads only the rest.
 
@@ -53,7 +53,7 @@ class ReadAheads {
   explicit ReadAheads(Readers& readers) : readers_(readers) {}
   /// Nothing when the group was not claimed from yet.
   ReadAhead read(const GroupName& group, const ClaimRequest& request);
-  /// From the writer thread, after a claim.
+  /// In the writer's turn, after a claim.
   void note(const Group& group, std::int64_t stream_id);
 
  private:
@@ -67,7 +67,7 @@ class ReadAheads {
   std::map<std::string, Standing> groups_;
 };
 
-/// The scan of one claim, on the writer thread. Keeps the events it showed, because most of them are handed out.
+/// The scan of one claim, in the writer's turn. Keeps the events it showed, because most of them are handed out.
 class LogScan final : public ledger::FreshEvents {
  public:
   LogScan(State& state, const Group& group, std::size_t max_bytes, ReadAhead& ahead);

@@ -3,7 +3,8 @@
 
 /// \file
 /// What the writer knows of the database: streams, groups and sessions, read when first needed, changed by operations,
-/// written once per commit, and forgotten when another process has committed or a commit failed. Writer thread only.
+/// written once per commit, and forgotten when another process has committed or a commit failed. In the writer's
+/// turn only.
 
 #include <map>
 #include <memory>

@@ -69,35 +69,6 @@ class Blocking final : public Operation {
 
 }  // namespace
 
-struct Writer::Watcher {
-  std::function<void()> changed;
-  std::mutex running;
-  std::atomic<std::thread::id> runner{};
-  bool alive = true;
-};
-
-class Writer::WatchHandle final : public Watch {
- public:
-  WatchHandle(Writer& writer, std::shared_ptr<Watcher> watcher) : writer_(writer), watcher_(std::move(watcher)) {}
-  ~WatchHandle() override {
-    {
-      const std::lock_guard lock(writer_.watch_mutex_);
-      std::erase(writer_.watchers_, watcher_);
-      writer_.watched_ = !writer_.watchers_.empty();
-    }
-    if (watcher_->runner == std::this_thread::get_id()) {
-      watcher_->alive = false;  // destroyed by its own callback, which holds the lock
-      return;
-    }
-    const std::lock_guard lock(watcher_->running);
-    watcher_->alive = false;
-  }
-
- private:
-  Writer& writer_;
-  std::shared_ptr<Watcher> watcher_;
-};
-
 Writer::Writer(const Options& options, LockFile& lock, const StoreClock& clock)
     : options_(options), lock_(lock), clock_(clock), last_id_(options.last_id) {
   note_durable(options.durable_heads);
@@ -197,7 +168,7 @@ bool Writer::run_at_once(Operation& operation) {
   in_transaction_ = false;
   // Under the lock: as soon as it is free the writer may end, and the store with it.
   paused_.notify_all();
-  if (changed && watched_) {
+  if (changed && watchers_.any()) {
     to_tell_ = true;
     writer_waits_ = false;
     wake_writer_.notify_one();
@@ -228,8 +199,8 @@ void Writer::run() {
   while (true) {
     if (queue_.empty() && !stopping_) {
       writer_waits_ = true;
-      const auto patience =
-          watched_ || more_housework_ ? std::chrono::milliseconds(kLookForOthers) : std::chrono::milliseconds(kIdle);
+      const auto patience = watchers_.any() || more_housework_ ? std::chrono::milliseconds(kLookForOthers)
+                                                               : std::chrono::milliseconds(kIdle);
       // Whoever wakes it takes the flag down: without that in the condition, a new watcher's wake would leave it asleep
       // with the flag down, and the next operation would not wake it at all.
       wake_writer_.wait_for(lock, patience, [&] { return !queue_.empty() || stopping_ || !writer_waits_; });
@@ -243,11 +214,11 @@ void Writer::run() {
     const bool idle = batch.empty();
     lock.unlock();
     room_.notify_all();
-    if (tell) tell_watchers();
-    if (!idle && transact(batch)) tell_watchers();
+    if (tell) watchers_.tell();
+    if (!idle && transact(batch)) watchers_.tell();
     const auto since = Clock::now() - house_kept_;
     if (since >= kHouseAtLeast || (idle && since >= kIdle) || (more_housework_ && since >= kHouseAgain)) keep_house();
-    if (idle && watched_) look_for_others();
+    if (idle && watchers_.any()) look_for_others();
     lock.lock();
     in_transaction_ = false;
     paused_.notify_all();
@@ -534,42 +505,20 @@ void Writer::run_completions() {
 // ---- Watchers ----
 
 std::unique_ptr<Watch> Writer::watch(std::function<void()> changed) {
-  auto watcher = std::make_shared<Watcher>();
-  watcher->changed = std::move(changed);
-  {
-    const std::lock_guard lock(watch_mutex_);
-    watchers_.push_back(watcher);
-    watched_ = true;
-  }
+  auto handle = watchers_.add(std::move(changed));
   {
     const std::lock_guard lock(mutex_);
     writer_waits_ = false;
   }
   wake_writer_.notify_one();  // it may be waiting with the patience of a store nobody watches
-  return std::make_unique<WatchHandle>(*this, std::move(watcher));
-}
-
-void Writer::tell_watchers() {
-  if (!watched_) return;
-  std::vector<std::shared_ptr<Watcher>> watchers;
-  {
-    const std::lock_guard lock(watch_mutex_);
-    watchers = watchers_;
-  }
-  for (const auto& watcher : watchers) {
-    const std::lock_guard lock(watcher->running);
-    if (!watcher->alive) continue;
-    watcher->runner = std::this_thread::get_id();
-    watcher->changed();
-    watcher->runner = std::thread::id{};
-  }
+  return handle;
 }
 
 void Writer::look_for_others() {
   if (!connection_) return;
   try {
     const std::int64_t version = connection_->integer("PRAGMA data_version");
-    if (std::exchange(seen_version_, version) != version) tell_watchers();
+    if (std::exchange(seen_version_, version) != version) watchers_.tell();
   } catch (const Error& error) {
     log::write(log::Level::warn, error);
   }
@@ -599,7 +548,7 @@ void Writer::keep_house() {
   auto operation = std::make_unique<Housekeeping>(housekeeping_, more_housework_);
   Operation* raw = operation.get();
   batch.push_back({raw, std::move(operation)});
-  if (transact(batch)) tell_watchers();
+  if (transact(batch)) watchers_.tell();
 }
 
 void Writer::check_space(std::size_t bytes) {

@@ -2,9 +2,11 @@
 #pragma once
 
 /// \file
-/// The one thread of a process that writes. Operations queue; it takes whatever queued since its last commit, runs them
-/// in one transaction, commits, and only then answers all of them. There is no artificial delay: while one commit
-/// syncs, the next one's operations gather.
+/// The one place of a process that writes, one transaction at a time. Operations queue; its thread takes whatever
+/// queued since the last commit, runs them in one transaction, commits, and only then answers all of them. There is no
+/// artificial delay: while one commit syncs, the next one's operations gather. A caller that meets the thread asleep
+/// and the queue empty runs its own transaction in the thread's place. What is said here of the writer's turn holds for
+/// both: never two at once.
 
 #include <atomic>
 #include <condition_variable>
@@ -25,6 +27,7 @@
 #include "millrace/types.hpp"
 #include "store/sqlite/files.hpp"
 #include "store/sqlite/state.hpp"
+#include "store/sqlite/watchers.hpp"
 
 namespace millrace::store::sqlite {
 
@@ -32,8 +35,8 @@ namespace millrace::store::sqlite {
 class Operation {
  public:
   virtual ~Operation() = default;
-  /// On the writer thread, in a transaction. Throwing an Error (other than DatabaseError) refuses this operation alone,
-  /// so it must not have written anything by then.
+  /// In the writer's turn, in a transaction: on its thread, or on that of a caller who waits. Throwing an Error (other
+  /// than DatabaseError) refuses this operation alone, so it must not have written anything by then.
   virtual void run(State& state) = 0;
   /// After the commit, once. Must not throw. Exactly one of the two is meant: a failure, or the level reached.
   virtual void finish(const Error* failure, Durability reached) noexcept = 0;
@@ -76,7 +79,7 @@ class Writer {
   /// Takes no more, finishes what is queued, answers everything, joins. Idempotent.
   void stop();
 
-  /// Runs `function(State&)` on the writer thread and returns what it returned, after the commit.
+  /// Runs `function(State&)` in the writer's turn and returns what it returned, after the commit.
   template <class Function>
   auto call(bool durable, Function function) -> std::invoke_result_t<Function&, State&>;
   /// Waits for an operation that lives on the caller's stack. \throws what refused it or the commit.
@@ -90,7 +93,7 @@ class Writer {
   /// Everything up to here in the stream of this id was on disk when this was asked. Thread-safe.
   [[nodiscard]] Ordinal durable_to(std::int64_t stream_id) const;
 
-  /// \throws Error{store_full} below the disk floor. On the writer thread.
+  /// \throws Error{store_full} below the disk floor. In the writer's turn.
   void check_space(std::size_t bytes);
   [[nodiscard]] std::chrono::seconds dedup_keep() const { return options_.dedup_keep; }
 
@@ -105,13 +108,13 @@ class Writer {
    private:
     Writer& writer_;
   };
-  /// Keeps the writer from its next transaction until as many calls of resume(). Waits for nothing: for the writer's
-  /// own thread.
+  /// Keeps the writer from its next transaction until as many calls of resume(). Waits for nothing, so that whoever
+  /// has the writer's turn may call it.
   void hold();
   void resume();
   /// After a sync outside the writer failed: what it covered may be missing from the disk, whatever later syncs say.
   void distrust_log() { log_distrusted_ = true; }
-  /// Called after commits with the size of the write-ahead log. Set before start().
+  /// Called after commits, in the writer's turn, with the size of the write-ahead log. Set before start().
   void on_commit(std::function<void(std::uint64_t wal_bytes)> callback) { on_commit_ = std::move(callback); }
   /// Called about once a second while nothing is queued, and at least every ten seconds; soon again when it says that
   /// there is more to do. On the writer thread.
@@ -122,8 +125,6 @@ class Writer {
     Operation* operation;
     std::unique_ptr<Operation> owned;  ///< of post()
   };
-  struct Watcher;
-  class WatchHandle;
 
   void enqueue(Queued queued);
   bool run_at_once(Operation& operation);
@@ -143,7 +144,6 @@ class Writer {
   static std::size_t bytes_of(const std::vector<Queued>& batch);
   void answer(std::vector<Queued> batch, Durability reached);
   void run_completions();
-  void tell_watchers();
   void look_for_others();
   void keep_house();
 
@@ -153,7 +153,7 @@ class Writer {
   std::function<void(std::uint64_t)> on_commit_;
   std::function<bool(State&)> housekeeping_;
 
-  // Writer thread only.
+  // In the writer's turn only.
   std::unique_ptr<Connection> connection_;
   std::unique_ptr<State> state_;
   bool synchronous_full_ = true;
@@ -193,9 +193,7 @@ class Writer {
   mutable std::mutex durable_mutex_;
   std::unordered_map<std::int64_t, Ordinal> durable_to_;  ///< by stream id; only grows
 
-  std::mutex watch_mutex_;
-  std::vector<std::shared_ptr<Watcher>> watchers_;
-  std::atomic<bool> watched_{false};
+  Watchers watchers_;
   std::atomic<bool> log_distrusted_{false};
 
   std::thread completion_thread_;
