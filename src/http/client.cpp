@@ -126,9 +126,15 @@ struct Client::Impl {
       case CURLE_COULDNT_CONNECT:
         throw Error(Errc::unavailable, "connect to", options.url,
                     "nobody answers there; is the daemon running (millrace serve)?", native);
-      case CURLE_SSL_CONNECT_ERROR:
-        throw Error(Errc::unavailable, "connect to", options.url, "no TLS connection: does it speak plain http://?",
-                    native_of(native));
+      case CURLE_SSL_CONNECT_ERROR: {
+        // OpenSSL reads the version of a TLS record where an HTTP server has written "HTTP/1.1 400 …".
+        const std::string why = native_of(native);
+        const bool plain = why.find("wrong version number") != std::string::npos;
+        throw Error(Errc::unavailable, "connect to", options.url,
+                    plain ? "something answers there, but that port does not speak TLS: ask with http://"
+                          : "something answers there, but no TLS connection came about",
+                    why);
+      }
       case CURLE_PEER_FAILED_VERIFICATION:
         throw Error(Errc::unavailable, "connect to", options.url,
                     "its certificate is not trusted: name the PEM file of its CA, or of the certificate itself when it "

@@ -14,6 +14,7 @@ using Clock = std::chrono::steady_clock;
 namespace {
 
 constexpr std::size_t kReadAhead = 64 << 10;
+constexpr std::chrono::seconds kRefusalPatience{2};  ///< for the handshake of who is refused behind it
 
 }  // namespace
 
@@ -47,6 +48,7 @@ void Connection::begin() {
   state_ = State::handshaking;
   wire_.handshake([self = shared_from_this()](const error_code& error) {
     if (self->state_ == State::closed) return;
+    if (!error && self->ended_) return self->say_full();
     if (!error) {
       self->state_ = State::idle;
       self->arm(self->hub_->options.request_timeout);
@@ -62,14 +64,17 @@ void Connection::begin() {
 void Connection::refuse(std::function<void()> ended) {
   net::dispatch(socket_.get_executor(), [self = shared_from_this(), ended = std::move(ended)]() mutable {
     self->ended_ = std::move(ended);
-    if (self->wire_.secure()) return self->close();  // a handshake would cost more than what is refused
-    self->state_ = State::handling;
-    self->send(to_response({503, "busy",
-                            "the server has reached server.max_connections (" +
-                                std::to_string(self->hub_->options.max_connections) + "); try again later",
-                            true}),
-               true);
+    if (!self->wire_.secure()) return self->say_full();
+    self->arm(std::min<Clock::duration>(self->hub_->options.request_timeout, kRefusalPatience));
+    self->begin();
   });
+}
+
+void Connection::say_full() {
+  refuse_request({503, "busy",
+                  "the server has reached server.max_connections (" + std::to_string(hub_->options.max_connections) +
+                      "); try again later",
+                  true});
 }
 
 void Connection::cut() {

@@ -103,9 +103,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   ~Connection();
 
   void start();
-  void refuse(std::function<void()> ended);  ///< too many connections: says so and closes
-  void cut();                                ///< from any thread
-  void drain();                              ///< from any thread: closes when idle
+  /// Too many connections: says so, over TLS behind the handshake, and closes.
+  void refuse(std::function<void()> ended);
+  void cut();    ///< from any thread
+  void drain();  ///< from any thread: closes when idle
 
   // For the exchange and stream of the current request; from any thread.
   void answer(std::uint64_t request, Response response, std::function<void(bool)> sent, std::shared_ptr<Work> work);
@@ -120,6 +121,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
 
   void begin();
+  void say_full();
   void read();
   void on_read(const boost::system::error_code& error, std::size_t bytes);
   void process();

@@ -14,7 +14,8 @@ using boost::system::error_code;
 
 namespace {
 
-constexpr std::uint64_t kRefusalsAtOnce = 256;  ///< beyond them an excess connection is closed without a word
+/// Beyond them an excess connection is closed without a word. A handshake costs much more than what is refused by it.
+constexpr std::uint64_t kRefusalsAtOnce = 256, kTlsRefusalsAtOnce = 16;
 constexpr std::chrono::milliseconds kAcceptPause{100};
 
 std::vector<Tcp::endpoint> resolve(const std::string& listen) {
@@ -117,7 +118,7 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
     auto connection = std::make_shared<Connection>(hub, std::move(socket));
     if (hub->open() < hub->options.max_connections) return connection->start();
     ++hub->refused;
-    if (refusing.load() >= kRefusalsAtOnce) return;
+    if (refusing.load() >= (hub->options.tls_cert.empty() ? kRefusalsAtOnce : kTlsRefusalsAtOnce)) return;
     ++refusing;
     connection->refuse([self = shared_from_this()] { --self->refusing; });
   }
