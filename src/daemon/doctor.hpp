@@ -66,6 +66,14 @@ struct FileState {
   bool writable = false;  ///< by this process
 };
 
+/// The files that the daemon speaks TLS with.
+struct Certificate {
+  std::string cert, key;              ///< paths
+  std::optional<Error> refused = {};  ///< why no server would start with them
+  Timestamp not_before = {}, not_after = {};
+  std::uint32_t key_mode = 0;
+};
+
 /// What was seen. Absent = could not be.
 struct Examination {
   // The store
@@ -85,7 +93,8 @@ struct Examination {
   std::optional<Space> space = {};
   bool read_only = false;  ///< the file system
   std::vector<FileState> files = {};
-  std::uint32_t user = 0;  ///< who runs this process
+  std::uint32_t user = 0;                       ///< who runs this process
+  std::optional<Certificate> certificate = {};  ///< absent: none is configured, or only a store is looked at
   // The machine
   Timestamp now = {};
   std::optional<bool> clock_synchronized = {};
@@ -99,6 +108,7 @@ struct ExamineOptions {
   std::string url;         ///< of the store; empty = as StoreOptions::from_env says
   Store* store = nullptr;  ///< the store, when this process serves it; else it is opened as a tool, never created
   std::uint64_t max_connections = 10'000;
+  std::string tls_cert = {}, tls_key = {};   ///< of the daemon; empty: it speaks plain HTTP
   std::chrono::milliseconds patience{1000};  ///< how long syncs are measured
 };
 

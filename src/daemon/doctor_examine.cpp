@@ -16,6 +16,7 @@
 #include "base/time.hpp"
 #include "daemon/daemon.hpp"
 #include "daemon/doctor.hpp"
+#include "http/certificate.hpp"
 #include "store/url.hpp"
 
 namespace millrace::daemon {
@@ -32,9 +33,10 @@ std::string text_of(const fs::path& file) {
 std::optional<Timestamp> newest_of(Store& store) {
   std::optional<Timestamp> newest;
   for (const StreamInfo& stream : store.log().streams()) {
-    if (stream.events == 0 || stream.last.low == 0) continue;
+    if (stream.events == 0 || stream.last == Position{}) continue;
     ReadQuery last;
-    last.after = Position{stream.last.high, stream.last.low - 1};
+    last.after = stream.last.low > 0 ? Position{stream.last.high, stream.last.low - 1}
+                                     : Position{stream.last.high - 1, UINT64_MAX};
     last.limit = 1;
     for (const StoredEvent& stored : store.log().read(stream.name, last).events)
       newest = std::max(newest.value_or(stored.stored_at), stored.stored_at);
@@ -186,6 +188,20 @@ void look_at_machine(Examination& seen, const ExamineOptions& options) {
   seen.memory_limit = memory_limit();
 }
 
+Certificate look_at_certificate(const std::string& cert, const std::string& key) {
+  Certificate seen{.cert = cert, .key = key};
+  try {
+    const http::CertificateDates dates = http::inspect_certificate(cert, key);
+    seen.not_before = dates.not_before;
+    seen.not_after = dates.not_after;
+  } catch (const Error& error) {
+    seen.refused = error;
+  }
+  struct stat state {};
+  if (::stat(key.c_str(), &state) == 0) seen.key_mode = state.st_mode & 07777U;
+  return seen;
+}
+
 /// The nearest directory that is there.
 std::string existing_directory(const std::string& path) {
   std::error_code error;
@@ -204,6 +220,7 @@ Examination examine(const ExamineOptions& options) {
   seen.store = given;
   seen.in_memory = url.scheme == "memory";
   look_at_machine(seen, options);
+  if (!options.tls_cert.empty()) seen.certificate = look_at_certificate(options.tls_cert, options.tls_key);
   if (seen.in_memory) return seen;
   const std::string path = url.path;
   seen.directory = existing_directory(path);

@@ -275,6 +275,37 @@ void judge_limits(const Examination& seen, std::vector<Finding>& out) {
   }
 }
 
+Finding judge_certificate(const Certificate& seen, Timestamp now) {
+  // A certificate for 90 days is renewed with 30 left, one for 6 days with 2: by less than this somebody should have.
+  const auto soon = std::min<Timestamp::duration>(std::chrono::days{14}, (seen.not_after - seen.not_before) / 3);
+  const std::string renew = "renew it, and send SIGHUP to the daemon, which reads both files again";
+  if (seen.refused) {
+    return {"certificate", FindingLevel::fail, "cannot be served with: " + std::string(seen.refused->what()),
+            "nothing that is stored, but the daemon goes on with what it read before and will not start again",
+            "do what the message says, and send SIGHUP to the daemon"};
+  }
+  const std::string until = seen.cert + " is good until " + format_rfc3339(seen.not_after);
+  const char* const kNobody = "nothing that is stored, but every client that checks it refuses to connect";
+  if (seen.not_after < now) {
+    return {"certificate", FindingLevel::fail, seen.cert + " expired at " + format_rfc3339(seen.not_after), kNobody,
+            renew};
+  }
+  if (seen.not_before > now) {
+    return {"certificate", FindingLevel::fail, seen.cert + " is not valid before " + format_rfc3339(seen.not_before),
+            kNobody, "check the clock of the machine that made it and of this one"};
+  }
+  if (seen.not_after - now < soon) {
+    return {"certificate", FindingLevel::warn, until,
+            "nothing that is stored, but from then on every client that checks it refuses to connect", renew};
+  }
+  if ((seen.key_mode & 0007U) != 0) {
+    return {"certificate", FindingLevel::warn, fmt::format("its key {} has mode {:o}", seen.key, seen.key_mode),
+            "whatever clients send: any user of this machine can take the key and pose as this daemon",
+            "chmod 600 " + seen.key + ", and make a new pair if others use this machine"};
+  }
+  return ok("certificate", until);
+}
+
 }  // namespace
 
 std::string_view to_string(FindingLevel level) noexcept {
@@ -299,6 +330,7 @@ std::vector<Finding> judge(const Examination& seen) {
   }
   out.push_back(judge_clock(seen));
   judge_limits(seen, out);
+  if (seen.certificate) out.push_back(judge_certificate(*seen.certificate, seen.now));
   return out;
 }
 

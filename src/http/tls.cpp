@@ -6,10 +6,13 @@
 #include <openssl/x509.h>
 
 #include <cerrno>
+#include <ctime>
 #include <fstream>
 #include <system_error>
 
 #include "base/log.hpp"
+#include "base/time.hpp"
+#include "http/certificate.hpp"
 #include "millrace/error.hpp"
 
 namespace millrace::http {
@@ -58,9 +61,15 @@ int choose_protocol(SSL*, const unsigned char** out, unsigned char* out_size, co
   return SSL_TLSEXT_ERR_OK;
 }
 
-}  // namespace
+/// Broken dates are read as the epoch: nobody takes such a certificate.
+Timestamp time_of(const ASN1_TIME* time) {
+  std::tm parts{};
+  if (ASN1_TIME_to_tm(time, &parts) != 1) return {};
+  return Timestamp{std::chrono::seconds{timegm(&parts)}};
+}
 
-TlsContext load_tls(const std::string& cert, const std::string& key) {
+/// A context with the certificate and its key.
+TlsContext read_pair(const std::string& cert, const std::string& key) {
   const std::string chain = read_file(cert, "tls_cert");
   const std::string secret = read_file(key, "tls_key");
   auto context = std::make_shared<ssl::context>(ssl::context::tls_server);
@@ -86,13 +95,30 @@ TlsContext load_tls(const std::string& cert, const std::string& key) {
   if (bad || SSL_CTX_check_private_key(native) != 1) {
     refuse(key, "server.tls_key is not the key of the certificate in server.tls_cert (" + cert + ")");
   }
-  const X509* certificate = SSL_CTX_get0_certificate(native);
-  if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
+  return context;
+}
+
+CertificateDates dates_of(const TlsContext& context) {
+  const X509* certificate = SSL_CTX_get0_certificate(context->native_handle());
+  return {time_of(X509_get0_notBefore(certificate)), time_of(X509_get0_notAfter(certificate))};
+}
+
+}  // namespace
+
+TlsContext load_tls(const std::string& cert, const std::string& key) {
+  TlsContext context = read_pair(cert, key);
+  const auto [not_before, not_after] = dates_of(context);
+  const Timestamp now = wall_now();
+  if (not_after < now) {
     log::warn("certificate_expired", cert, "clients will refuse it: renew it");
-  } else if (X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0) {
+  } else if (not_before > now) {
     log::warn("certificate_not_yet_valid", cert, "clients will refuse it: check the clock");
   }
   return context;
+}
+
+CertificateDates inspect_certificate(const std::string& cert, const std::string& key) {
+  return dates_of(read_pair(cert, key));
 }
 
 bool was_plain_http(const boost::system::error_code& error) {

@@ -63,6 +63,7 @@ class Doctor(harness.Case):
 
         thread = threading.Thread(target=publish)
         thread.start()
+        self.addCleanup(stop.set)  # whatever fails, it ends
         for where in (["--url", d.url], ["--store", d.store]):
             self.assertEqual(self.examine(*where)["store"]["level"], "ok")
         stop.set()

@@ -190,6 +190,36 @@ TEST(Doctor, ComparesLimitsWithWhatIsNeeded) {
   expect(seen, "memory", FindingLevel::warn, "limited to 64.0 MiB");
 }
 
+TEST(Doctor, SeesACertificateThatNobodyWillTake) {
+  Examination seen = healthy();
+  EXPECT_THROW(of(seen, "certificate"), std::runtime_error) << "none is configured";
+  seen.certificate = Certificate{.cert = "/etc/cert.pem", .key = "/etc/key.pem"};
+  Certificate& certificate = *seen.certificate;
+  certificate.key_mode = 0640;
+  certificate.not_before = seen.now - std::chrono::days{76};
+  certificate.not_after = seen.now + std::chrono::days{14};
+  expect(seen, "certificate", FindingLevel::ok, "/etc/cert.pem is good until 2026-12-05T12:00:00");
+  certificate.not_after -= 1s;
+  expect(seen, "certificate", FindingLevel::warn, "good until 2026-12-05T11:59:59");
+  certificate.not_after = seen.now - 1s;
+  expect(seen, "certificate", FindingLevel::fail, "expired at 2026-11-21T11:59:59");
+  certificate.not_before = seen.now + 1s;
+  certificate.not_after = seen.now + std::chrono::days{90};
+  expect(seen, "certificate", FindingLevel::fail, "not valid before 2026-11-21T12:00:01");
+  // One for six days is not about to expire all its life.
+  certificate.not_before = seen.now - std::chrono::days{3};
+  certificate.not_after = seen.now + std::chrono::days{3};
+  expect(seen, "certificate", FindingLevel::ok, "good until");
+  certificate.not_before = seen.now - std::chrono::days{5};
+  certificate.not_after = seen.now + std::chrono::days{1};
+  expect(seen, "certificate", FindingLevel::warn, "good until");
+  certificate.not_after = seen.now + std::chrono::days{90};
+  certificate.key_mode = 0644;
+  expect(seen, "certificate", FindingLevel::warn, "/etc/key.pem has mode 644");
+  certificate.refused = Error(Errc::not_found, "load the TLS certificate", "/etc/key.pem", "cannot be read");
+  expect(seen, "certificate", FindingLevel::fail, "/etc/key.pem");
+}
+
 TEST(Doctor, OfAStoreInMemorySaysOnlyThatItIsOne) {
   Examination seen = healthy();
   seen.in_memory = true;
