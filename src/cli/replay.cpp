@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <thread>
 
 #include "base/time.hpp"
 #include "base/utf8.hpp"
@@ -214,6 +215,63 @@ int dry_run(const Context& context, replay::Ports& ports, const ReplayRecord& re
   return kOk;
 }
 
+/// Waits between two tries while a daemon is away, which is mostly one that starts again.
+class Patience {
+ public:
+  /// False when it is over. Every try that got further begins anew.
+  bool wait(const Error& error, std::uint64_t read) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!until_ || read != read_) {
+      std::fprintf(stderr, "millrace replay: %s; trying again for %d s\n", printable(error.what()).c_str(),
+                   static_cast<int>(kPatience.count()));
+      until_ = now + kPatience;
+      pause_ = kFirstPause;
+      read_ = read;
+    }
+    if (now + pause_ > *until_) return false;
+    for (auto left = pause_; left.count() > 0 && !told_to_stop; left -= kSlice) std::this_thread::sleep_for(kSlice);
+    pause_ = std::min(2 * pause_, kLongestPause);
+    return !told_to_stop;
+  }
+
+ private:
+  using Pause = std::chrono::milliseconds;
+  static constexpr std::chrono::seconds kPatience{60};
+  static constexpr Pause kFirstPause{100}, kLongestPause{2000}, kSlice{100};
+  std::optional<std::chrono::steady_clock::time_point> until_;
+  Pause pause_ = kFirstPause;
+  std::uint64_t read_ = 0;
+};
+
+/// What a daemon that starts again answers, or does not. Busy is not among them: then somebody else took the replay.
+bool may_come_back(const Error& error) {
+  switch (error.code()) {
+    case Errc::unavailable:
+    case Errc::outcome_unknown:
+    case Errc::timed_out:
+    case Errc::stopped:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// What this process knows is newer than the record, so nothing it has printed is printed again.
+void run_patiently(const Context& context, TargetPorts& ports, ReplayRecord& record, const ReplayTarget& target,
+                   const replay::RunOptions& options) {
+  Patience patience;
+  for (;;) {
+    try {
+      return replay::run(ports, record, target, options);
+    } catch (const Error& error) {
+      const bool begun = record.version > 0;
+      const bool of_daemon = context.store.empty() && std::ferror(stdout) == 0;
+      if (!begun || !of_daemon || !may_come_back(error)) throw;
+      if (!patience.wait(error, record.report.read)) throw;
+    }
+  }
+}
+
 int replay_events(Context& context, const Options& o) {
   if (!o.resume.empty() && asks_anything(o)) {
     throw Error(Errc::invalid_argument, "read flags", "--resume",
@@ -227,8 +285,8 @@ int replay_events(Context& context, const Options& o) {
   if (o.dry_run) return dry_run(context, ports, record);
   try {
     ProgressLine line(record);
-    replay::run(ports, record, target_of(record, context.json),
-                {.progress = [&line](const ReplayProgress& progress) { line.show(progress); }});
+    run_patiently(context, ports, record, target_of(record, context.json),
+                  {.progress = [&line](const ReplayProgress& progress) { line.show(progress); }});
   } catch (const Error&) {
     if (record.version > 0) std::fprintf(stderr, "millrace %s\n", (summary(record) + "; " + go_on(record)).c_str());
     throw;

@@ -7,9 +7,8 @@
 #include "cli/context.hpp"
 #include "cli/exit.hpp"
 #include "cli/table.hpp"
+#include "cli/target_ports.hpp"
 #include "daemon/schemas.hpp"
-#include "event/json_text.hpp"
-#include "millrace/codec.hpp"
 
 namespace millrace::cli {
 namespace {
@@ -69,59 +68,35 @@ void add_recorded(Target& target, SchemaRegistry& schemas) {
   daemon::add_program_steps(schemas, steps);
 }
 
-std::string_view member(const std::vector<json_text::MemberText>& members, std::string_view name) {
-  for (const auto& each : members) {
-    if (each.name == name) return each.value;
-  }
-  throw Error(Errc::internal, "schema verify", "", "a page without " + std::string(name) + ": is it a Millrace?");
-}
-
 class Verifier {
  public:
   Verifier(Context& context, Target& target, const SchemaRegistry& schemas)
-      : context_(context), target_(target), audit_(schemas), progress_(0) {}
+      : context_(context),
+        ports_(
+            target, [] {}, [] { return false; }),
+        audit_(schemas),
+        progress_(0) {}
 
-  /// Page by page, as stored. The events are read as text: their bytes are what is checked.
-  void run(const std::string& stream, const std::vector<std::string>& types) {
-    http::Request request;
-    request.method = "GET";
-    request.path = stream_path(stream, "/events");
-    request.headers.emplace_back("Accept", "application/x-ndjson");
-    for (std::string after = "beginning";;) {
-      request.query = {{"after", after}, {"limit", "1000"}, {"upcast", "false"}};
-      for (const std::string& type : types) request.query.emplace_back("types", type);
-      const http::Response page = target_.send(request);
-      if (page.status >= 400) throw_problem(page, "GET " + request.path);
-      look(stream, page.body);
-      bytes_ += page.body.size();
+  /// Page by page, as stored.
+  void run(const StreamName& stream, const std::vector<std::string>& types) {
+    ReadQuery query;
+    query.types = types;
+    query.limit = 1000;
+    for (bool more = true; more;) {
+      const Page page = ports_.read(stream, query);
+      for (const StoredEvent& stored : page.events) look(stream.str(), stored);
       progress_.update(audit_.counts().events, bytes_);
-      if (*header(page, "Millrace-At-End") == "true") return;
-      after = *header(page, "Millrace-Next");
+      query.after = page.next;
+      more = !page.at_end;
     }
   }
 
   [[nodiscard]] const SchemaAudit::Counts& counts() const { return audit_.counts(); }
 
  private:
-  static const std::string* header(const http::Response& response, std::string_view name) {
-    for (const auto& [key, value] : response.headers) {
-      if (http::iequals(key, name)) return &value;
-    }
-    throw Error(Errc::internal, "schema verify", std::string(name), "the page does not say it: is it a Millrace?");
-  }
-
-  void look(const std::string& stream, std::string_view lines) {
-    while (!lines.empty()) {
-      const std::size_t end = std::min(lines.find('\n'), lines.size());
-      const std::string_view line = lines.substr(0, end);
-      lines.remove_prefix(std::min(end + 1, lines.size()));
-      if (line.empty()) continue;
-      const auto members = json_text::members(line);
-      std::string_view position = member(members, "\"position\"");
-      position = position.substr(1, position.size() - 2);
-      const auto failure = audit_.look(Position::parse(position), decode_json(member(members, "\"event\"")));
-      if (failure) report(stream, *failure);
-    }
+  void look(const std::string& stream, const StoredEvent& stored) {
+    if (stored.event.data) bytes_ += stored.event.data->size();
+    if (const auto failure = audit_.look(stored.position, stored.event)) report(stream, *failure);
   }
 
   void report(const std::string& stream, const SchemaFailure& failure) const {
@@ -141,7 +116,7 @@ class Verifier {
   }
 
   Context& context_;
-  Target& target_;
+  TargetPorts ports_;
   SchemaAudit audit_;
   Progress progress_;
   std::uint64_t bytes_ = 0;
@@ -169,7 +144,7 @@ int verify(Context& context, const VerifyOptions& o) {
   SchemaAudit::Counts counts;
   {
     Verifier verifier(context, *target, schemas);
-    for (const std::string& stream : streams) verifier.run(stream, o.types);
+    for (const std::string& stream : streams) verifier.run(StreamName(stream), o.types);
     counts = verifier.counts();
   }
   if (context.json) {

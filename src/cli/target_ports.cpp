@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/target_ports.hpp"
 
+#include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "base/time.hpp"
+#include "cli/exit.hpp"
 #include "cli/publisher.hpp"
+#include "cli/replay_records.hpp"
 #include "cli/table.hpp"
 #include "millrace/codec.hpp"
 #include "replay/records.hpp"
@@ -108,7 +112,20 @@ replay::Ports::GroupNow TargetPorts::group(const GroupName& name) {
 
 std::vector<ReplayStatus> TargetPorts::hand_in(const GroupName& group, std::string_view replayid,
                                                std::span<const Position> positions) {
-  return post_positions(group, replayid, positions, false);
+  std::vector<ReplayStatus> statuses;
+  try {
+    statuses = post_positions(group, replayid, positions, false);
+  } catch (const CannotConnect&) {
+    throw;  // it was not sent
+  } catch (const Error&) {
+    maybe_opened_.insert(positions.begin(), positions.end());
+    throw;
+  }
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    const bool handed_in_before = maybe_opened_.erase(positions[i]) > 0;
+    if (handed_in_before && statuses[i] == ReplayStatus::open) statuses[i] = ReplayStatus::accepted;
+  }
+  return statuses;
 }
 
 std::vector<ReplayStatus> TargetPorts::would_hand_in(const GroupName& group, std::span<const Position> positions) {
@@ -145,9 +162,33 @@ std::vector<Position> TargetPorts::open_between(const GroupName& group, Position
 
 std::uint64_t TargetPorts::save(const ReplayRecord& record) {
   flush_();
-  const auto answer =
-      target_.put("/v1/replays/" + http::percent_encode(record.report.replayid), replay::encode_record(record));
-  return answer.at("version").to_number<std::uint64_t>();
+  ReplayRecord ours = record;
+  ours.version = version_of(record);
+  const std::string path = "/v1/replays/" + http::percent_encode(record.report.replayid);
+  try {
+    newest_ = target_.put(path, replay::encode_record(ours)).at("version").to_number<std::uint64_t>();
+  } catch (const CannotConnect&) {
+    throw;  // it was not sent
+  } catch (const Error&) {
+    unsure_ = std::move(ours);
+    throw;
+  }
+  return newest_;
+}
+
+/// The version that the record has there as far as it is ours: a write whose answer was lost may have made a new one.
+std::uint64_t TargetPorts::version_of(const ReplayRecord& record) {
+  newest_ = std::max(newest_, record.version);
+  if (!unsure_) return newest_;
+  try {
+    ReplayRecord there = read_replay_record(target_, record.report.replayid);
+    const std::uint64_t version = std::exchange(there.version, unsure_->version);
+    if (there == *unsure_) newest_ = version;
+  } catch (const Error& error) {
+    if (error.code() != Errc::not_found) throw;  // forgotten: writing it says so
+  }
+  unsure_.reset();
+  return newest_;
 }
 
 void TargetPorts::wait(std::chrono::milliseconds time) {

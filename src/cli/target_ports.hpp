@@ -2,13 +2,16 @@
 #pragma once
 
 #include <functional>
+#include <optional>
+#include <set>
 
 #include "cli/target.hpp"
 #include "replay/ports.hpp"
 
 namespace millrace::cli {
 
-/// A replay run by a command, against whatever it talks to.
+/// One replay run by a command, against whatever it talks to. A call that broke may be repeated: what it did before is
+/// recognised, so that the record stays ours and no delivery is counted as somebody else's.
 class TargetPorts final : public replay::Ports {
  public:
   /// \param flush  called before the record is written: what was printed must be out by then.
@@ -36,10 +39,15 @@ class TargetPorts final : public replay::Ports {
  private:
   std::vector<ReplayStatus> post_positions(const GroupName& group, std::string_view replayid,
                                            std::span<const Position> positions, bool dry_run);
+  std::uint64_t version_of(const ReplayRecord& record);
+
   Target& target_;
   std::function<void()> flush_;
   std::function<bool()> stopped_;
   bool upcast_ = false;
+  std::optional<ReplayRecord> unsure_;  ///< sent as the record, and maybe written
+  std::uint64_t newest_ = 0;            ///< version of what is surely ours
+  std::set<Position> maybe_opened_;     ///< handed in, without an answer
 };
 
 }  // namespace millrace::cli

@@ -5,6 +5,7 @@ consumers of the groups, never from what a replay says of itself."""
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -233,7 +234,7 @@ class Replay(ReplayCase):
         self.assertEqual(process.wait(30), 0)
         then, now = ([self.stored_at(position, stream) for position in (1, 2, 3, 4)] for stream in ("events", "logs"))
         for before, after in zip(then, now):
-            self.assertAlmostEqual(before - then[0], after - now[0], delta=0.25)
+            self.assertAlmostEqual(before - then[0], after - now[0], delta=0.6)  # as fast as possible: 1.2
 
     def test_a_paused_group_is_waited_for_and_said_so(self):
         self.publish(1600)
@@ -253,6 +254,91 @@ class Replay(ReplayCase):
         self.assertEqual(process.returncode, 0)
         self.assertIn("1600 delivered", out)
         self.assertEqual(len(got), 1600)
+
+    def interrupted_by_restarts(self, *args, replayid):
+        """A replay over HTTP while the daemon is killed, and started again at the same address, twice."""
+        process = harness.spawn(command(self.server, "replay", "--replayid", replayid, *args), stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+        lines, said = [], []
+        readers = [threading.Thread(target=to.extend, args=(file,), daemon=True)
+                   for file, to in ((process.stdout, lines), (process.stderr, said))]
+        for reader in readers:
+            reader.start()
+        for delivered, end in ((1, self.server.kill), (700, self.server.terminate)):
+            harness.wait_until(self.delivered_at_least(replayid, delivered), 60, "the replay goes on")
+            self.assertIsNone(process.poll(), "it ended before the daemon did: this shows nothing")
+            end()
+            before = len(said)
+            harness.wait_until(lambda before=before: len(said) > before, 60, "that it waits is said")
+            self.server.start()
+        self.assertEqual(process.wait(120), 0, said)
+        for reader in readers:
+            reader.join(20)
+        self.assertIn("trying again", said[0])
+        record = self.record(replayid)
+        self.client = self.server.client()
+        self.assertEqual((record["state"], record["read"], record["delivered"]), ("finished", 1500, 1500))
+        self.assertIsNone(record["first_error"])
+        return lines
+
+    def at_one_address(self, count, seconds):
+        """A daemon that comes back at the same port, with so many events; the pace that spreads them."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.server = self.daemon("--server-listen", f"127.0.0.1:{port}")
+        self.client = self.server.client()
+        for start in range(0, count, 100):
+            self.client.publish(*(harness.event(n) for n in range(start, start + 100)))
+            time.sleep(0.02)  # each batch has a time of its own
+        return f"{(self.stored_at(count) - self.stored_at(1)) / seconds:.6f}"
+
+    def test_to_stdout_it_rides_out_a_restart_and_prints_nothing_twice(self):
+        pace = self.at_one_address(1500, 8)
+        lines = self.interrupted_by_restarts("--pace", pace, replayid="out")
+        self.assertEqual([int(json.loads(line)["id"]) for line in lines], list(range(1500)))
+
+    def test_into_a_stream_it_rides_out_a_restart(self):
+        pace = self.at_one_address(1500, 8)
+        self.interrupted_by_restarts("--pace", pace, "--into", "logs", replayid="copy")
+        self.assertEqual([event["id"] for _, event in self.client.read("logs")], [f"copy:{n}" for n in range(1500)])
+
+    def test_to_a_group_it_rides_out_a_restart(self):
+        pace = self.at_one_address(1500, 8)
+        self.client.request("POST", "/v1/groups", {"name": "mail", "stream": "events", "start": "beginning"})
+        self.assertEqual(len(self.consume_all("mail")), 1500)
+        deliveries, stop = [], threading.Event()
+
+        def consume():
+            client = self.server.client()
+            while not stop.is_set():
+                try:
+                    batch = client.claim("mail", max=1000, wait_ms=50)
+                    deliveries.extend(d["event"]["id"] for d in batch)
+                    client.settle("mail", "ack", batch)
+                except (harness.NotSent, harness.NoAnswer, AssertionError):
+                    time.sleep(0.05)  # it starts again
+        consumer = threading.Thread(target=consume, daemon=True)
+        consumer.start()
+        try:
+            self.interrupted_by_restarts("--pace", pace, "--to-group", "mail", replayid="g")
+            harness.wait_until(lambda: harness.lag_of(self.client.group("mail")) == (0, 0, 0), 60, "all is through")
+        finally:
+            stop.set()
+            consumer.join(20)
+        self.assertEqual(set(deliveries), {str(n) for n in range(1500)})
+
+    def test_a_daemon_that_does_not_come_back_is_not_waited_for_after_ctrl_c(self):
+        pace = self.at_one_address(300, 20)
+        process = harness.spawn(command(self.server, "replay", "--pace", pace, "--replayid", "r"),
+                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        harness.wait_until(self.delivered_at_least("r", 1), 20, "it is under way")
+        self.server.kill()
+        self.assertIn("trying again", process.stderr.readline())
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+        self.assertEqual(process.returncode, 3)
+        self.assertIn("millrace replay --resume r", err)
 
     def test_a_stream_replayed_into_itself_ends(self):
         self.publish(700)
