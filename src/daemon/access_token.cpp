@@ -75,7 +75,8 @@ void make_access_token(Services& services, const CallPtr& call) {
   static_cast<void>(services.store.log().stream(stream));
   const auto longest = static_cast<std::uint64_t>(kLongestAccessToken.count());
   const std::chrono::seconds ttl{static_cast<std::int64_t>(body.number("ttl_s", {1, longest}).value_or(60))};
-  const Timestamp expires = std::chrono::floor<std::chrono::seconds>(
+  // Rounded up: one for a second is good for one, not for what is left of this one.
+  const Timestamp expires = std::chrono::ceil<std::chrono::seconds>(
       std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now()) + ttl);
   call->json(JsonWriter()
                  .text("access_token", services.access_tokens.make(stream, expires))
