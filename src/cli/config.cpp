@@ -162,7 +162,8 @@ int docs() {
     }
   }
   text +=
-      "\nAs a flag `server.listen` is `--server-listen`, as a variable `MILLRACE_SERVER_LISTEN`. The command line "
+      "\nAs a flag `server.tls_cert` is `--server-tls-cert`, as a variable `MILLRACE_SERVER_TLS_CERT`. The command "
+      "line "
       "reads "
       "`MILLRACE_URL`, `MILLRACE_TOKEN` and\n`MILLRACE_CA_FILE` to find its daemon.";
   print(text);

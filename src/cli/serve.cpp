@@ -122,11 +122,10 @@ void add_serve(CLI::App& app, Context& context) {
         command.add_option("--config", o.file, "Configuration file, instead of MILLRACE_CONFIG or the default place")
             ->type_name("FILE");
         for (const auto& key : daemon::descriptors()) {
-          std::string flag = "--" + key.section + '-' + key.key;
           const std::string name = key.section + '.' + key.key;
           command
               .add_option_function<std::string>(
-                  flag, [&flags = o.flags, name](const std::string& value) { flags[name] = value; },
+                  daemon::flag_of(key), [&flags = o.flags, name](const std::string& value) { flags[name] = value; },
                   key.help + ", e.g. " + key.example)
               ->group("[" + key.section + "]")
               ->type_name("VALUE");

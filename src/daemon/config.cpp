@@ -255,7 +255,7 @@ void apply_flags(LoadedConfig& loaded, const std::map<std::string, std::string>&
   for (const auto& [name, value] : flags) {
     const Descriptor* key = find_key(name);
     if (key == nullptr) refuse(name, "unknown key; the nearest known one is " + nearest_name(name, flag_names()).first);
-    apply(loaded, *key, value, Origin::flag, "--" + key->section + '-' + key->key);
+    apply(loaded, *key, value, Origin::flag, flag_of(*key));
   }
 }
 
@@ -315,6 +315,12 @@ void check_together(Config& config) {
 }
 
 }  // namespace
+
+std::string flag_of(const Descriptor& key) {
+  std::string flag = "--" + key.section + '-' + key.key;
+  std::replace(flag.begin(), flag.end(), '_', '-');
+  return flag;
+}
 
 LoadedConfig load_config(const std::optional<std::string>& file, const std::map<std::string, std::string>& flags) {
   LoadedConfig loaded;

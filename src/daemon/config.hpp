@@ -3,7 +3,7 @@
 
 /// \file
 /// The daemon's configuration: one table of descriptors feeds the TOML file, the environment
-/// (`MILLRACE_<SECTION>_<KEY>`), the flags of `serve` (`--<section>-<key>`), `--help`, `config show` and
+/// (`MILLRACE_<SECTION>_<KEY>`), the flags of `serve` (`flag_of`), `--help`, `config show` and
 /// docs/configuration.md. Precedence: flag > environment > file > default. What may stand several times, an array of
 /// tables, is described in config_tables.hpp.
 
@@ -94,6 +94,8 @@ struct Descriptor {
   std::function<std::string(const Config&)> get;         ///< as TOML; a secret prints as "***" when set
 };
 const std::vector<Descriptor>& descriptors();
+/// "--server-tls-cert": dashes throughout, as every other flag has them.
+std::string flag_of(const Descriptor& key);
 
 enum class Origin { default_value, file, environment, flag };
 struct LoadedConfig {

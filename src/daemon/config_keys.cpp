@@ -119,7 +119,8 @@ void server_keys(std::vector<Descriptor>& out) {
   Section server(out, "server");
   server.add(
       "listen",
-      "Address and port to listen on; port 0 picks a free one. Anything but a loopback address needs server.token.",
+      "Address and port to listen on; port 0 picks a free one. Anything but a loopback address needs a token "
+      "(`server.token` or a `[[token]]`).",
       "\"127.0.0.1:8420\"",
       [name = server.name_of("listen")](Config& config, const std::string& value) {
         const std::size_t colon = value.rfind(':');

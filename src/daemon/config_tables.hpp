@@ -34,8 +34,6 @@ class TableRow {
   TableRow(std::string name, std::string where, std::map<std::string, TableValue> values)
       : name_(std::move(name)), where_(std::move(where)), values_(std::move(values)) {}
 
-  /// "millrace.toml:12"
-  [[nodiscard]] const std::string& where() const { return where_; }
   [[nodiscard]] const TableValue* find(const std::string& key) const;
   [[nodiscard]] std::string text(const std::string& key, std::string otherwise = {}) const;
   [[nodiscard]] std::vector<std::string> texts(const std::string& key) const;  ///< absent = none
@@ -46,7 +44,7 @@ class TableRow {
 
  private:
   std::string name_;
-  std::string where_;
+  std::string where_;  ///< "millrace.toml:12"
   std::map<std::string, TableValue> values_;
 };
 

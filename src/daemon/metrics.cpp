@@ -207,7 +207,8 @@ std::string Metrics::text(Services& services) {
     live.add("millrace_http_connections_accepted_total", "Connections accepted", static_cast<double>(server.accepted));
     live.add("millrace_http_connections_refused_total", "Connections beyond server.max_connections",
              static_cast<double>(server.refused));
-    live.add("millrace_http_timeouts_total", "Requests and writes that took longer than server.request_timeout",
+    live.add("millrace_http_timeouts_total",
+             "TLS handshakes, requests and writes that took longer than server.request_timeout",
              static_cast<double>(server.timed_out));
     live.add("millrace_http_malformed_total", "Requests refused as malformed or too large",
              static_cast<double>(server.malformed));

@@ -29,6 +29,13 @@ def make_pair(folder, name, *more):
     return cert, key
 
 
+def make_expired_pair(folder):
+    cert, key = (os.path.join(folder, f"old.{part}.pem") for part in ("cert", "key"))
+    subprocess.run(["faketime", "2020-01-01", "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout",
+                    key, "-out", cert, "-subj", "/CN=old", "-days", "2"], check=True, capture_output=True)
+    return cert, key
+
+
 class Tls(harness.Case):
     @classmethod
     def setUpClass(cls):
@@ -42,7 +49,7 @@ class Tls(harness.Case):
 
     def serve(self, *args, pair=None):
         cert, key = pair or (self.cert, self.key)
-        self.d = self.daemon("--server-tls_cert", cert, "--server-tls_key", key, *args)
+        self.d = self.daemon("--server-tls-cert", cert, "--server-tls-key", key, *args)
         self.assertTrue(self.d.url.startswith("https://"), self.d.url)
         return self.d
 
@@ -158,6 +165,41 @@ class Tls(harness.Case):
             garbage.sendall(b"\x16\x03\x01\xff\xff" + b"\0" * 500)
         self.assertEqual(self.ask("GET", "/health")[0], 200)
 
+    def test_who_asks_in_the_other_tongue_is_told_which_one_is_spoken(self):
+        self.serve()
+        crossed = self.d.url.replace("https:", "http:")
+        for args in (("status",), ("publish", "--type", "a.b", "--source", "/s", "--data", "1")):
+            refused = self.run_program("--url", crossed, *args)
+            self.assertNotEqual(refused.returncode, 0)
+            self.assertIn("this port speaks TLS", refused.stderr)
+            self.assertIn("https://", refused.stderr)
+        self.d = self.daemon()
+        refused = self.run_program("--url", self.d.url.replace("http:", "https:"), "status")
+        self.assertEqual(refused.returncode, 3, refused)
+        self.assertIn("does not speak TLS", refused.stderr)
+        self.assertIn("http://", refused.stderr)
+        self.assertNotIn("nobody answers", refused.stderr)
+
+    def test_a_connection_too_many_is_told_so_and_silent_ones_do_not_pile_up(self):
+        self.serve("--server-max-connections", "2")
+        kept = [self.connect() for _ in range(2)]
+        for client in kept:
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            self.assertIn(b" 200 ", client.recv(4096))
+        for _ in range(3):  # each makes room for the next one
+            status, body = self.ask("GET", "/health")
+            self.assertEqual((status, json.loads(body)["code"]), (503, "busy"), body)
+        silent = [socket.create_connection(("127.0.0.1", self.d.port), 10) for _ in range(40)]
+        for client in silent:  # closed at once, or when their handshake did not come
+            client.settimeout(10)
+            self.assertEqual(client.recv(1), b"")
+            client.close()
+        for client in kept:
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            self.assertIn(b" 200 ", client.recv(4096))
+            client.close()
+        harness.wait_until(lambda: self.ask("GET", "/health")[0] == 200, what="room for new ones")
+
     def test_whatever_protocols_a_client_offers_it_gets_http_1_1_or_no_choice(self):
         self.serve()
         for offered, chosen in ((["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "http/1.1"), (["h2"], None),
@@ -171,7 +213,7 @@ class Tls(harness.Case):
                 self.assertIn(b" 200 ", client.recv(4096))
 
     def test_unfinished_handshakes_hold_nobody_and_are_counted(self):
-        self.serve("--server-request_timeout", "1s")
+        self.serve("--server-request-timeout", "1s")
         silent = [socket.create_connection(("127.0.0.1", self.d.port), 10) for _ in range(50)]
         for client in silent[:25]:
             client.sendall(b"\x16\x03\x01")
@@ -185,7 +227,7 @@ class Tls(harness.Case):
         self.assertGreaterEqual(sum(float(line.split()[-1]) for line in counted), 50, counted)
 
     def test_a_request_refused_early_still_reads_its_answer(self):
-        self.serve("--server-max_batch_bytes", "1048576")
+        self.serve("--server-max-batch-bytes", "1048576")
         with self.connect() as client:
             client.settimeout(10)
             client.sendall(b"POST /v1/streams/events/events HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -210,12 +252,12 @@ class Tls(harness.Case):
                 (self.key, self.key, self.key, "server.tls_cert must name a PEM file"),
                 (self.cert, self.cert, self.cert, "server.tls_key must name a PEM file"),
                 (self.cert, locked, locked, "not encrypted")):
-            daemon = harness.Daemon(args=["--server-tls_cert", cert, "--server-tls_key", key])
+            daemon = harness.Daemon(args=["--server-tls-cert", cert, "--server-tls-key", key])
             code, said = daemon.refused()
             self.assertNotEqual(code, 0)
             self.assertIn(names, said)
             self.assertIn(says, said)
-        code, said = harness.Daemon(args=["--server-tls_cert", self.cert]).refused()
+        code, said = harness.Daemon(args=["--server-tls-cert", self.cert]).refused()
         self.assertEqual(code, 2, said)
         self.assertIn("server.tls_key", said)
 
@@ -238,6 +280,31 @@ class Tls(harness.Case):
             kept.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             self.assertIn(b" 200 ", kept.recv(4096))
 
+    def test_doctor_looks_at_the_certificate(self):
+        cert, key = (os.path.join(self.folder, f"watched.{part}.pem") for part in ("cert", "key"))
+
+        def put(pair):
+            shutil.copy(pair[0], cert)
+            shutil.copy(pair[1], key)
+
+        def found():
+            answer = json.loads(self.ask("GET", "/v1/doctor")[1])
+            return next(f for f in answer["findings"] if f["check"] == "certificate")
+        put((self.cert, self.key))
+        self.serve(pair=(cert, key))
+        self.assertEqual(found()["level"], "ok", found())
+        self.assertIn(cert, found()["found"])
+        put((self.cert, self.other_key))
+        self.assertEqual(found()["level"], "fail")
+        self.assertIn("is not the key", found()["found"])
+        os.unlink(key)
+        self.assertIn("cannot be read", found()["found"])
+        if not shutil.which("faketime"):
+            return self.refuse_or_skip("faketime")
+        put(make_expired_pair(self.folder))
+        self.assertIn("expired at 2020-01-03", found()["found"])
+        self.assertIn("SIGHUP", found()["to_do"])
+
     def test_the_log_warns_of_plain_http_for_others_and_of_an_expired_certificate(self):
         token = ("--server-listen", "0.0.0.0:0", "--server-token", "secret-0001")
         self.assertIn("plain_http", self.daemon(*token).log())
@@ -245,10 +312,7 @@ class Tls(harness.Case):
         self.assertNotIn("plain_http", self.d.log())
         if not shutil.which("faketime"):
             return self.refuse_or_skip("faketime")
-        old = [os.path.join(self.folder, f"old.{part}.pem") for part in ("cert", "key")]
-        subprocess.run(["faketime", "2020-01-01", "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout",
-                        old[1], "-out", old[0], "-subj", "/CN=old", "-days", "2"], check=True, capture_output=True)
-        self.assertIn("certificate_expired", self.serve(pair=old).log())
+        self.assertIn("certificate_expired", self.serve(pair=make_expired_pair(self.folder)).log())
 
 
 if __name__ == "__main__":

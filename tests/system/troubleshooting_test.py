@@ -114,21 +114,29 @@ class Symptom(harness.Case):
 
     def test_nobody_answers(self):
         self.judge(codes=(3,))
-        self.serve()
-        code, _, err = harness.run("status", "--url", self.d.url.replace("http:", "https:"))
-        self.assertEqual(code, 3)
-        self.assertIn("no TLS connection: does it speak plain http://?", err)
 
-    def test_a_certificate_is_not_trusted(self):
+    def certificate(self):
         if not shutil.which("openssl"):
-            return self.refuse_or_skip("openssl")
+            self.refuse_or_skip("openssl")
         cert, key = os.path.join(self.folder, "cert.pem"), os.path.join(self.folder, "key.pem")
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                         "-keyout", key, "-out", cert, "-subj", "/CN=millrace", "-addext", "subjectAltName=IP:127.0.0.1"],
                        check=True, capture_output=True)
-        self.serve("--server-tls_cert", cert, "--server-tls_key", key)
+        return cert, key
+
+    def test_a_certificate_is_not_trusted(self):
+        cert, key = self.certificate()
+        self.serve("--server-tls-cert", cert, "--server-tls-key", key)
         self.judge(codes=(3,))
         self.millrace("--ca-file", cert, "status")
+
+    def test_http_or_https(self):
+        self.serve()
+        code, _, err = harness.run("status", "--url", self.d.url.replace("http:", "https:"))
+        self.assertEqual(code, 3)
+        cert, key = self.certificate()
+        self.serve("--server-tls-cert", cert, "--server-tls-key", key, store="memory:")
+        self.judge(err, url=self.d.url.replace("https:", "http:"), codes=(2,))
 
     def test_an_event_is_refused(self):
         self.serve()

@@ -153,7 +153,7 @@ TEST_F(ConfigTest, BadValuesNameTheKeyTheLineAndTheRule) {
   EXPECT_THAT(refusal(file("e.toml", "[server]\nmax_connections = 1.5\n")),
               HasSubstr("has the wrong kind of value; write it as 10000"));
   EXPECT_THAT(refusal(file("f.toml", "[server\n")), HasSubstr("f.toml:1: is not TOML"));
-  EXPECT_THAT(refusal(std::nullopt, {{"server.max_wait", "x"}}), HasSubstr("server.max_wait (--server-max_wait)"));
+  EXPECT_THAT(refusal(std::nullopt, {{"server.max_wait", "x"}}), HasSubstr("server.max_wait (--server-max-wait)"));
   EXPECT_THAT(refusal(std::nullopt, {{"server.nothing", "x"}}), HasSubstr("unknown key"));
 }
 
