@@ -9,7 +9,6 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import threading
 import time
@@ -28,14 +27,6 @@ class DoomedWorld(World):
 
     def healthy(self):
         return super().healthy() and not self.gone
-
-
-def rows(path, sql):
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        return connection.execute(sql).fetchall()
-    finally:
-        connection.close()
 
 
 def files_of(folder):
@@ -72,8 +63,8 @@ class RestoreAfterACrash(harness.Case):
         world.journal.file.close()
         self.assertEqual(world.failures, [])
         self.assertEqual(files_of(os.path.dirname(to)), ["backup.db"])
-        self.assertEqual(rows(to, "PRAGMA integrity_check"), [("ok",)])
-        self.assertGreater(rows(to, "SELECT count(*) FROM claim")[0][0], 0, "nothing was claimed: this proves nothing")
+        self.assertEqual(harness.rows_of(to, "PRAGMA integrity_check"), [("ok",)])
+        self.assertGreater(harness.rows_of(to, "SELECT count(*) FROM claim")[0][0], 0, "nothing was claimed: this proves nothing")
         self.judge(world.journal.entries, held, begun, done, to)
 
     def judge(self, entries, held, begun, done, backup):
@@ -87,14 +78,14 @@ class RestoreAfterACrash(harness.Case):
                          for lease in e.get("done", e.get("leases"))}
         before = {id for id, (_, at) in published.items() if at < begun}
         self.assertTrue(before and settled, "too little happened before the backup: this proves nothing")
-        crashes = rows(backup, f"SELECT crashes FROM consumer_group WHERE name = '{GROUP}'")[0][0]
+        crashes = harness.rows_of(backup, f"SELECT crashes FROM consumer_group WHERE name = '{GROUP}'")[0][0]
 
         folder = harness.temp_folder()
         store = os.path.join(folder, "restored", "events.db")
         code, out, err = harness.run("restore", backup, "--store", store, "--json")
         self.assertEqual((code, json.loads(out or "null")), (0, {"backup": backup, "store": store}), err)
         self.assertEqual(files_of(os.path.dirname(store)), ["events.db", "events.db.lock"])
-        self.assertEqual(rows(store, "PRAGMA integrity_check"), [("ok",)])
+        self.assertEqual(harness.rows_of(store, "PRAGMA integrity_check"), [("ok",)])
         daemon = self.daemon(folder=folder, store=store)
         client = daemon.client()
 
@@ -136,7 +127,7 @@ class RestoreAfterACrash(harness.Case):
         self.assertEqual(delivered & settled, set(), "settled before the backup began, and handed out again")
         self.assertEqual(set(there) - maybe_settled - dead - delivered, set(), "open in the backup, and never handed out")
         self.assertEqual(daemon.terminate(), 0)
-        self.assertEqual(rows(store, "PRAGMA integrity_check"), [("ok",)])
+        self.assertEqual(harness.rows_of(store, "PRAGMA integrity_check"), [("ok",)])
 
 
 class Backup(harness.Case):
@@ -157,7 +148,7 @@ class Backup(harness.Case):
             self.assertEqual(json.loads(out)["path"], to)
             self.assertEqual(json.loads(out)["bytes"], os.path.getsize(to))
             self.assertEqual(os.stat(to).st_mode & 0o777, 0o600)
-            self.assertEqual(rows(to, 'SELECT count(*) FROM "log:events"'), [(2000,)])
+            self.assertEqual(harness.rows_of(to, 'SELECT count(*) FROM "log:events"'), [(2000,)])
         self.assertEqual(files_of(folder), ["b0.db", "b1.db"])
 
     def test_refusals_leave_nothing(self):
@@ -218,8 +209,8 @@ class Backup(harness.Case):
                 self.assertEqual(done.returncode, -signal.SIGKILL, done.stderr)
             for name in files_of(folder):
                 if name == "b.db":
-                    self.assertEqual(rows(to, "PRAGMA integrity_check"), [("ok",)])
-                    self.assertEqual(rows(to, 'SELECT count(*) FROM "log:events"'), [(2000,)])
+                    self.assertEqual(harness.rows_of(to, "PRAGMA integrity_check"), [("ok",)])
+                    self.assertEqual(harness.rows_of(to, 'SELECT count(*) FROM "log:events"'), [(2000,)])
                 else:
                     self.assertTrue(name.startswith("b.db.partial-"), name)
                 seen.add(name.split("-")[0])

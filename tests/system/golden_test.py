@@ -27,24 +27,16 @@ def unpack(golden, folder=None):
     return path
 
 
-def ask(path, sql):
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        return connection.execute(sql).fetchall()
-    finally:
-        connection.close()
-
-
 def shape(path):
     """Each table and view with its columns, each index with what it is on: what a program depends on. The text of a
     CREATE statement does not count, ALTER TABLE edits it."""
     found = {}
-    for kind, name in ask(path, "SELECT type, name FROM sqlite_master ORDER BY name"):
+    for kind, name in harness.rows_of(path, "SELECT type, name FROM sqlite_master ORDER BY name"):
         pragma = "index_xinfo" if kind == "index" else "table_xinfo"
-        found[kind, name] = ask(path, f'SELECT * FROM pragma_{pragma}(\'{name}\')')
+        found[kind, name] = harness.rows_of(path, f'SELECT * FROM pragma_{pragma}(\'{name}\')')
     # A primary key's and a UNIQUE's own index is a row of its table.
     for kind, name in [key for key in found if key[0] == "table"]:
-        found["indexes of", name] = sorted(row[2:] for row in ask(path, f"SELECT * FROM pragma_index_list('{name}')"))
+        found["indexes of", name] = sorted(row[2:] for row in harness.rows_of(path, f"SELECT * FROM pragma_index_list('{name}')"))
     return found
 
 
@@ -72,7 +64,7 @@ class Golden(harness.Case):
     def current_format(self):
         path = os.path.join(harness.temp_folder(), "new.db")
         self.assertEqual(harness.run("store", "init", "--store", path)[0], 0)
-        return ask(path, "PRAGMA user_version")[0][0], path
+        return harness.rows_of(path, "PRAGMA user_version")[0][0], path
 
     def test_says_what_was_said_then(self):
         current, fresh = self.current_format()
@@ -87,8 +79,8 @@ class Golden(harness.Case):
             self.assertEqual(set(expected["metrics"]) - set(metrics_of(daemon.client())), set(), "metrics of then")
             self.go_on(daemon.client(), expected)
             self.assertEqual(daemon.terminate(), 0)
-            self.assertEqual(ask(path, "PRAGMA user_version"), [(current,)])
-            self.assertEqual(ask(path, "PRAGMA integrity_check"), [("ok",)])
+            self.assertEqual(harness.rows_of(path, "PRAGMA user_version"), [(current,)])
+            self.assertEqual(harness.rows_of(path, "PRAGMA integrity_check"), [("ok",)])
             for key, value in shape(fresh).items():
                 self.assertEqual(shape(path).get(key), value, key)
 
@@ -180,7 +172,7 @@ class Golden(harness.Case):
             if done.returncode == 0:
                 break
             self.assertEqual(done.returncode, -signal.SIGKILL, done.stderr)
-            version = ask(path, "PRAGMA user_version")[0][0]
+            version = harness.rows_of(path, "PRAGMA user_version")[0][0]
             seen.add(version)
             found = shape(path)
             if version == current:

@@ -373,6 +373,7 @@ TEST(ReplayOptions, SayWhatIsWrong) {
   FakePorts ports(1);
   Seen seen;
   EXPECT_THROW(replay(ports, {}, seen.handler(), {.replayid = "a b"}), Error);
+  EXPECT_THROW(replay(ports, {}, seen.handler(), {.replayid = "Upper"}), Error) << "as a group's name";
   EXPECT_THROW(replay(ports, {}, seen.handler(), {.window = 0}), Error);
   EXPECT_THROW(replay(ports, {}, seen.handler(), {.pace = {-1}}), Error);
   EXPECT_THROW(replay(ports, {.after = Position{2}, .up_to = Position{1}}, seen.handler()), Error);
