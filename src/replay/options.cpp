@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "base/utf8.hpp"
 #include "millrace/error.hpp"
 #include "millrace/pattern.hpp"
 #include "millrace/replay.hpp"
@@ -27,6 +28,16 @@ std::string_view to_string(ReplayState state) noexcept {
 void ReplayQuery::validate() const {
   static_cast<void>(PatternList(types));  // each says which pattern is malformed
   static_cast<void>(PatternList(sources));
+  // No event has such a text, and no record could say what was asked for.
+  const auto check_text = [](const char* field, const std::vector<std::string>& texts) {
+    for (const std::string& text : texts) {
+      if (is_utf8(text)) continue;
+      throw Error(Errc::invalid_argument, "replay", field, '"' + printable(text) + "\" is not UTF-8");
+    }
+  };
+  check_text("types", types);
+  check_text("sources", sources);
+  check_text("keys", keys);
   if (up_to && *up_to < after) {
     throw Error(Errc::invalid_argument, "replay", "up_to",
                 "position " + up_to->to_string() + " stands before after, " + after.to_string());

@@ -22,7 +22,11 @@ json::value text_or_null(const std::string& text) {
 }
 
 json::value position_or_null(const std::optional<Position>& position) {
-  return position && *position != Position{} ? json::value(position->to_string()) : json::value();
+  return position ? json::value(position->to_string()) : json::value();
+}
+
+json::value position_or_null(Position position) {
+  return position != Position{} ? json::value(position.to_string()) : json::value();
 }
 
 json::value time_or_null(const std::optional<Timestamp>& time) {

@@ -60,6 +60,24 @@ TEST(ReplayRecord, ComesBackAsItWasWritten) {
   EXPECT_EQ(decode_record(encode_record(plain)), plain);
 }
 
+TEST(ReplayRecord, KeepsThatItWasToEndBeforeEverything) {
+  ReplayRecord record;
+  record.report.replayid = "x";
+  record.query.up_to = Position{};  // not the same as without an end
+  EXPECT_EQ(decode_record(encode_record(record)), record);
+}
+
+TEST(ReplayQuery, RefusesTextsThatNoRecordCouldHold) {
+  using Texts = std::vector<std::string> ReplayQuery::*;
+  for (const Texts texts : {&ReplayQuery::types, &ReplayQuery::sources, &ReplayQuery::keys}) {
+    ReplayQuery query;
+    query.*texts = {"caf\xc3\xa9"};
+    EXPECT_NO_THROW(query.validate());
+    query.*texts = {"caf\xe9"};
+    EXPECT_EQ(code_of([&] { query.validate(); }), Errc::invalid_argument);
+  }
+}
+
 TEST(ReplayRecord, RefusesWhatIsNoneAndNamesIt) {
   const std::string good = encode_record(full_record());
   const auto broken = [&](const std::string& from, const std::string& to) {
