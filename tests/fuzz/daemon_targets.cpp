@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What the daemon is sent, and what the command line reads back from it.
+// What the daemon is sent, and what the command line reads: events in lines, and what the daemon sends back.
+
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <vector>
 
+#include "cli/ndjson.hpp"
 #include "cli/sse.hpp"
 #include "daemon/params.hpp"
 #include "daemon/publish_body.hpp"
@@ -116,6 +120,72 @@ void sse(std::string_view input) {
   for (const auto& [id, event, data] : whole) {
     require(id.find('\n') == std::string::npos && event.find('\n') == std::string::npos, "an id is one line");
   }
+}
+
+namespace {
+
+/// A socket that gives each piece to a read of its own.
+class Pieces {
+ public:
+  Pieces(std::string_view text, std::size_t size) {
+    require(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends_.data()) == 0, "the machine gives a socket");
+    for (std::size_t from = 0; from < text.size(); from += size) {
+      const std::string_view piece = text.substr(from, size);
+      require(::write(ends_[1], piece.data(), piece.size()) == static_cast<ssize_t>(piece.size()), "it takes a piece");
+    }
+    ::shutdown(ends_[1], SHUT_WR);
+  }
+  ~Pieces() {
+    for (const int end : ends_) ::close(end);
+  }
+  Pieces(const Pieces&) = delete;
+  Pieces& operator=(const Pieces&) = delete;
+  [[nodiscard]] int descriptor() const { return ends_[0]; }
+
+ private:
+  std::array<int, 2> ends_{-1, -1};
+};
+
+}  // namespace
+
+void ndjson(std::string_view input) {
+  Bytes bytes(input);
+  const std::size_t longest = 1 + bytes.below(64);
+  const std::size_t wanted = 1 + bytes.byte();
+  const std::string_view text = bytes.rest();
+  // What should come, from the whole text at once. A line is too long by its bytes as they stand there.
+  std::vector<std::pair<std::uint64_t, std::string>> lines;
+  bool too_long = false;
+  std::uint64_t number = 0;
+  for (std::string_view rest = text; !rest.empty() && !too_long;) {
+    std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    ++number;
+    too_long = line.size() > longest;
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (!too_long && line.find_first_not_of(" \t") != std::string_view::npos) lines.emplace_back(number, line);
+  }
+
+  const Pieces input_in_pieces(text, std::max(wanted, text.size() / 64 + 1));  // a socket holds only so many
+  cli::LineReader reader(input_in_pieces.descriptor(), longest);
+  std::size_t got = 0;
+  bool refused = false;
+  try {
+    require(reader.ready(), "what is there, or that nothing will come, is ready");
+    while (const auto line = reader.next()) {
+      require(got < lines.size(), "no more lines than there are: " + *line);
+      require(*line == lines[got].second && reader.line_number() == lines[got].first, "line " + std::to_string(got));
+      ++got;
+    }
+  } catch (const Error& error) {
+    refused = error.code() == Errc::too_large;
+    require(refused, std::string("only a line's length is refused: ") + error.what());
+    require(error.object() == "line " + std::to_string(number), "a line that is too long is named: " + error.object());
+  }
+  require(got == lines.size() && refused == too_long, "all lines come, up to one that is too long");
+  if (refused) return;
+  require(reader.bytes_read() == text.size() && reader.line_number() == number, "every byte and line was counted");
+  require(reader.ready() && !reader.next(), "the end stays the end");
 }
 
 }  // namespace millrace::fuzz

@@ -85,7 +85,14 @@ void store_url(std::string_view input);
 void publish_body(std::string_view input);
 void params(std::string_view input);
 void sse(std::string_view input);
+void ndjson(std::string_view input);
+// config_target.cpp
+void config(std::string_view input);
+// replay_target.cpp
+void replay_record(std::string_view input);
 // group_target.cpp
 void group_operations(std::string_view input);
+// store_target.cpp
+void store_operations(std::string_view input);
 
 }  // namespace millrace::fuzz

@@ -16,7 +16,11 @@ std::span<const Target> targets() {
       {"publish_body", publish_body},
       {"params", params},
       {"sse", sse},
+      {"ndjson", ndjson},
+      {"config", config},
+      {"replay_record", replay_record},
       {"group_operations", group_operations},
+      {"store_operations", store_operations},
   };
   return kTargets;
 }
