@@ -64,6 +64,11 @@ void check_group_identity(Subject& subject) {
   require_error(Errc::busy, "another order while events are unsettled",
                 [&] { ledger.alter_group("g", {.order = OrderRule::parse("none")}); });
   require(ledger.group("g").consumers == std::vector<std::string>{"c"}, "consumers that hold a claim are told");
+  const SessionId session = ledger.open_session("s", Milliseconds{600'000});
+  ledger.claim("g", {.consumer = "s", .max = 1, .hold = session});
+  require(ledger.group("g").consumers == std::vector<std::string>{"c", "s"}, "and those whose session has claimed");
+  ledger.close_session(session);
+  require(ledger.group("g").consumers == std::vector<std::string>{"c"}, "until it ends");
   ledger.delete_group("g");
   require_error(Errc::unknown_group, "a deleted group", [&] { ledger.group("g"); });
 }

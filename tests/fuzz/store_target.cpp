@@ -97,7 +97,6 @@ std::string numbers(std::initializer_list<std::uint64_t> list) {
 
 std::string text_of(const GroupInfo& group) {
   auto consumers = group.consumers;
-  std::erase(consumers, kSession);  // the SQLite store does not name who holds only a session
   std::sort(consumers.begin(), consumers.end());
   const auto same = [](const std::string& text) { return text; };
   return group.name.str() + " at " + group.cursor.to_string() + " lag " + text_of(group.lag) +

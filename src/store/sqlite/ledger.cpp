@@ -149,7 +149,7 @@ GroupInfo describe(State& state, Group& group) {
   info.expired = progress.counters.expired;
   info.skipped = progress.counters.skipped;
   info.stalled = group.state.stalled();
-  std::set<std::string> consumers;
+  std::set<std::string> consumers = state.users_of(group.name);
   for (const auto& [id, claim] : group.state.claims()) consumers.insert(claim.consumer);
   info.consumers.assign(consumers.begin(), consumers.end());
   return info;

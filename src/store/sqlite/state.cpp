@@ -442,6 +442,16 @@ void State::note_renewed(SessionId session) {
   }
 }
 
+std::set<std::string> State::users_of(const GroupName& group) {
+  std::set<std::string> users;
+  for (const auto& [id, groups] : used_) {
+    const auto session = sessions().find(id);
+    if (session == sessions_.end() || session->second.until <= now_ || !groups.contains(group)) continue;
+    users.insert(session->second.consumer);
+  }
+  return users;
+}
+
 ledger::SessionEnd State::session_end() {
   sessions();
   return [this](SessionId id) -> std::optional<Timestamp> {

@@ -147,6 +147,8 @@ class State {
   void note_use(SessionId session, const GroupName& group) { used_[session].insert(group); }
   void note_renewed(SessionId session);
   void note_ended(SessionId session) { used_.erase(session); }
+  /// Consumers whose sessions have claimed from it, as far as this process has seen.
+  std::set<std::string> users_of(const GroupName& group);
   ledger::SessionEnd session_end();
 
   /// Something became claimable in this transaction.
