@@ -9,6 +9,7 @@ must be remembered, however long it runs.
 import json
 import random
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,9 +20,10 @@ KEYS = 400
 BATCH = 500
 PUBLISHERS = 2  # one alone waits for one commit after the other, and a slow disk then decides how much is published
 
-# One consumer claims, then settles, then claims: each waits for a commit, so what it takes at once bounds its rate. With
-# 500 and 20 ms a commit it would fall behind 20,000/s for no reason of the daemon's.
-CLAIM = 2000
+CLAIM = 1000
+# A consumer claims, then settles, then claims, and each waits for a commit: one alone would fall behind 20,000/s for no
+# reason of the daemon's.
+CONSUMERS = {"everything": 2}
 
 # name → (types, order, of the keys these, share of failures, wait per claim in s)
 GROUPS = {
@@ -118,17 +120,15 @@ class Book:
             self.early.discard(self.up_to)
 
 
-def consume(port, group, stop, result):
-    """Until told to stop and nothing more is there."""
+def take_part(port, group, consumer, stop, books, told, one_at_a_time):
+    """One consumer of the group. The books are everybody's."""
     types, order, _, failures, pause = GROUPS[group]
-    client, chance = Client(port), random.Random(group)
-    books = {key: Book() for key in range(KEYS)}
-    told = {"acked": 0, "again": 0, "retried": 0, "unsure": 0, "stale": 0, "out of order": 0}
+    client, chance = Client(port), random.Random(f"{group} {consumer}")
     names = {"stream": "events", "start": "beginning", "types": types, "order": order}
     quiet_since = None
     while True:
         answer, _ = patiently(client, f"/v1/groups/{group}/claim",
-                              json.dumps({"consumer": group, "max": CLAIM, "wait_ms": 500, "lease_ms": 5000, **names}))
+                              json.dumps({"consumer": f"{group}-{consumer}", "max": CLAIM, "wait_ms": 500, "lease_ms": 5000, **names}))
         deliveries = answer["deliveries"]
         if not deliveries:
             # Events whose claim was never answered come back after their lease, those that failed after their wait.
@@ -141,19 +141,20 @@ def consume(port, group, stop, result):
             continue
         quiet_since = None
         ack, retry, seen, failed = [], [], {}, set()
-        for delivery in deliveries:
-            key, number = map(int, delivery["event"]["id"].split("-"))
-            if order == "key" and number > seen.get(key, books[key].up_to) + 1:
-                told["out of order"] += 1
-            seen[key] = max(number, seen.get(key, 0))
-            told["again"] += books[key].has(number)
-            if order == "key" and key in failed:
-                continue  # withdrawn by the retry of the earlier one
-            if chance.random() < failures:
-                failed.add(key)
-                retry.append((delivery["lease"], key, number))
-            else:
-                ack.append((delivery["lease"], key, number))
+        with one_at_a_time:
+            for delivery in deliveries:
+                key, number = map(int, delivery["event"]["id"].split("-"))
+                if order == "key" and number > seen.get(key, books[key].up_to) + 1:
+                    told["out of order"] += 1
+                seen[key] = max(number, seen.get(key, 0))
+                told["again"] += books[key].has(number)
+                if order == "key" and key in failed:
+                    continue  # withdrawn by the retry of the earlier one
+                if chance.random() < failures:
+                    failed.add(key)
+                    retry.append((delivery["lease"], key, number))
+                else:
+                    ack.append((delivery["lease"], key, number))
         if pause:
             time.sleep(pause)
         # The earlier of a key must be settled first, and all that is acknowledged here stands before what is retried.
@@ -165,15 +166,34 @@ def consume(port, group, stop, result):
                 body.update(after_ms=100, reason="one of a hundred")
             answer, clean = patiently(client, f"/v1/groups/{group}/{how}", json.dumps(body))
             done = set(answer["done"])
-            told["stale"] += len(answer["stale"])
-            if how == "retry":
-                told["retried"] += len(done)
-                continue
-            for lease, key, number in leases:
-                # Stale after a try nobody answered: it was acknowledged then, or it comes again. If neither is so, the
-                # judge sees it in the server's own count.
-                if lease in done or not clean:
-                    told["unsure"] += lease not in done
-                    books[key].add(number)
-            told["acked"] += len(done)
+            with one_at_a_time:
+                told["stale"] += len(answer["stale"])
+                told["retried" if how == "retry" else "acked"] += len(done)
+                for lease, key, number in leases if how == "ack" else ():
+                    # Stale after a try nobody answered: it was acknowledged then, or it comes again. If neither is so,
+                    # the judge sees it in the server's own count.
+                    if lease in done or not clean:
+                        told["unsure"] += lease not in done
+                        books[key].add(number)
+
+
+def consume(port, group, stop, result):
+    """Until told to stop and nothing more is there."""
+    books = {key: Book() for key in range(KEYS)}
+    told = {"acked": 0, "again": 0, "retried": 0, "unsure": 0, "stale": 0, "out of order": 0}
+    one_at_a_time, failures = threading.Lock(), []
+
+    def work(number):
+        try:
+            take_part(port, group, number, stop, books, told, one_at_a_time)
+        except BaseException as error:  # or its end would go unseen
+            failures.append(error)
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(CONSUMERS.get(group, 1))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if failures:
+        raise failures[0]
     result.put((group, {key: (book.up_to, sorted(book.early)) for key, book in books.items()}, told))
