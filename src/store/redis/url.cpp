@@ -66,6 +66,7 @@ class Parser {
   void server() {
     std::string_view rest = url_.encoded_path;
     if (!authority(rest)) refuse(shown_, "is written " + url_.scheme + "://[user[:password]@]host[:port][/database]");
+    if (rest.find('@') != std::string_view::npos) refuse(shown_, "a '/' in a user or password is written %2F");
     std::string_view host = rest.substr(0, rest.find('/'));
     rest.remove_prefix(host.size());
     std::string_view port;
@@ -80,9 +81,18 @@ class Parser {
     }
     if (!port.empty() && (port.front() != ':' || port.size() == 1)) refuse(shown_, "after the host comes :port");
     out_.endpoint.host = host.empty() ? "localhost" : decoded(host);
-    out_.endpoint.port = port.empty() ? kDefaultPort : number<std::uint16_t>("the port", port.substr(1), 1, 65535);
+    out_.endpoint.port = port.empty() ? kDefaultPort : port_number(port.substr(1));
     if (url_.scheme == "rediss") out_.endpoint.tls.emplace();
     if (rest.size() > 1) out_.database = number<unsigned>("the database", rest.substr(1), 0, kMostDatabase);
+  }
+
+  /// What stands there may be a password whose host was forgotten: it is not shown.
+  static std::uint16_t port_number(std::string_view text) {
+    try {
+      return number<std::uint16_t>("the port", text, 1, 65535);
+    } catch (const Error&) {
+      refuse("the port", "the port is a whole number from 1 to 65535");
+    }
   }
 
   void socket() {
