@@ -19,9 +19,6 @@ namespace millrace::store {
 namespace redis {
 namespace {
 
-/// How long calls that were sent are waited for at the end.
-constexpr Milliseconds kDrain{5'000};
-
 class RedisStore final : public Store {
  public:
   RedisStore(RedisUrl url, const StoreOptions& options)
@@ -55,7 +52,6 @@ class RedisStore final : public Store {
     if (house_) house_->stop();
     log_.stop();
     watchers_.stop();
-    client_.stop(kDrain);
   }
 
   EventLog& log() override { return log_; }
@@ -77,7 +73,7 @@ class RedisStore final : public Store {
 
  private:
   bool owner_;
-  Client client_;
+  mutable Client client_;  ///< asking its longest turn begins a new one
   Keys keys_;
   Watchers watchers_;
   RedisLog log_;
@@ -91,15 +87,19 @@ std::vector<Store::Figure> RedisStore::figures() const {
   const auto figure = [&](std::string name, std::string help, auto value) {
     all.push_back({std::move(name), std::move(help), static_cast<double>(value)});
   };
-  for (const Purpose purpose : kPurposes) {
-    const std::string name(to_string(purpose));
-    const Client::Figures of = client_.figures(purpose);
-    figure(name + "_connected", "1 while the connections for " + name + " calls stand.", of.connected ? 1 : 0);
-    figure(name + "_reconnects_total", "Connections for " + name + " calls made anew.", of.reconnects);
-    figure(name + "_errors_total", "Such calls that failed, or were answered with an error.", of.errors);
-    figure(name + "_in_flight", "Such calls sent and not answered.", of.in_flight);
-    figure(name + "_queued", "Such calls not sent yet.", of.queued);
-  }
+  const auto connections = [&](const std::string& name, const std::string& what, const Client::Figures& of) {
+    figure(name + "_connected", "1 while the connections for " + what + " stand.", of.connected ? 1 : 0);
+    figure(name + "_reconnects_total", "Connections for " + what + " made anew.", of.reconnects);
+    figure(name + "_errors_total", "Calls that failed, or were answered with an error, of " + what + ".", of.errors);
+    figure(name + "_in_flight", "Calls sent and not answered, of " + what + ".", of.in_flight);
+    figure(name + "_queued", "Calls not sent yet, of " + what + ".", of.queued);
+  };
+  connections("append", "appends", client_.figures(Purpose::append));
+  connections("ledger", "groups and reads", client_.figures(Purpose::ledger));
+  connections("key_value", "keys and values", client_.figures(Purpose::key_value));
+  connections("listener", "waiting for news", watchers_.figures());
+  figure("loop_stall_seconds", "Longest turn of the thread that talks to the server, since it was asked last.",
+         std::chrono::duration<double>(client_.take_longest_turn()).count());
   const RedisLedger::Figures ledger = ledger_.figures();
   figure("commits_total", "Decisions on groups that were written.", ledger.commits);
   figure("lost_races_total", "Those that another process was faster than; decided anew.", ledger.lost_races);

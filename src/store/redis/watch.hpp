@@ -15,15 +15,16 @@ namespace millrace::store::redis {
 /// producers), or something of a group became claimable (the channel `millrace:wake`). Thread-safe.
 class Watchers {
  public:
-  Watchers(const Client& client, const Keys& keys);
-  ~Watchers();  ///< stop()
+  Watchers(Client& client, const Keys& keys);
+  ~Watchers();
   Watchers(const Watchers&) = delete;
   Watchers& operator=(const Watchers&) = delete;
 
   std::unique_ptr<Watch> watch(std::function<void()> changed);
   /// From now on these streams are listened to.
   void follow(const std::vector<StreamName>& streams);
-  void stop();  ///< calls nobody any more; idempotent
+  void stop();  ///< listens no more; idempotent. Before the client's end
+  [[nodiscard]] Client::Figures figures() const;
 
  private:
   struct Impl;
