@@ -140,8 +140,9 @@ void Appender::post(Job job) {
 void Appender::send_what_waits() {
   while (under_way_ < kUnderWay && !queue_.empty()) {
     auto batch = std::make_shared<Batch>(Batch{.stream = queue_.front().stream, .jobs = {}});
+    const auto known = known_.find(batch->stream);
     std::vector<std::string> args{batch->stream.str(), std::to_string(dedup_keep_.count()),
-                                  known_.contains(batch->stream) ? "1" : "0", ""};
+                                  known == known_.end() ? "" : id_of(known->second), ""};
     std::size_t events = 0, bytes = 0, words = 0;
     while (!queue_.empty() && queue_.front().stream == batch->stream) {
       Job& next = queue_.front();
@@ -159,16 +160,30 @@ void Appender::send_what_waits() {
       queue_.pop_front();
     }
     args[3] = std::to_string(events);
-    ++under_way_;
     room_.notify_all();
-    client_.run_async(Purpose::append, scripts::append,
-                      {keys_.log(batch->stream), keys_.stream(batch->stream), keys_.ids(batch->stream),
-                       keys_.trimmed(batch->stream), keys_.streams(), keys_.erased(batch->stream)},
-                      std::move(args), [this, batch](Client::Outcome outcome) {
-                        batch->outcome = std::move(outcome);
-                        answered(batch);
-                      });
+    send(batch, std::move(args));
   }
+}
+
+void Appender::send(const BatchPtr& batch, std::vector<std::string> args) {
+  ++under_way_;
+  sender_ = std::this_thread::get_id();
+  client_.run_async(Purpose::append, scripts::append,
+                    {keys_.log(batch->stream), keys_.stream(batch->stream), keys_.ids(batch->stream),
+                     keys_.trimmed(batch->stream), keys_.streams(), keys_.erased(batch->stream)},
+                    std::move(args), [this, batch](Client::Outcome outcome) {
+                      batch->outcome = std::move(outcome);
+                      if (sender_.load() == std::this_thread::get_id()) {
+                        batch->refused = true;
+                      } else {
+                        answered(batch);
+                      }
+                    });
+  sender_ = std::thread::id{};
+  if (!batch->refused) return;
+  --under_way_;
+  answered_.push_back(batch);
+  ready_.notify_one();
 }
 
 /// On the client's thread: whoever waits in `append` is woken from here, completions have a thread of their own.
@@ -179,9 +194,7 @@ void Appender::answered(const BatchPtr& batch) {
   const bool more =
       replicated || std::any_of(batch->jobs.begin(), batch->jobs.end(), [](const Job& job) { return !job.waits; });
   const std::lock_guard lock(mutex_);
-  if (const auto* reply = std::get_if<Reply>(&batch->outcome)) {
-    if (reply->kind == Reply::Kind::array) known_.insert(batch->stream);
-  }
+  note_answered(*batch);
   if (more) {
     answered_.push_back(batch);
     ready_.notify_one();
@@ -189,6 +202,19 @@ void Appender::answered(const BatchPtr& batch) {
   --under_way_;
   if (!stopping_) send_what_waits();
   room_.notify_all();
+}
+
+/// With mutex_ held.
+void Appender::note_answered(const Batch& batch) {
+  const auto* reply = std::get_if<Reply>(&batch.outcome);
+  if (!reply || reply->kind != Reply::Kind::array) return;
+  Position& last = known_[batch.stream];
+  for (auto answer = reply->items.rbegin(); answer != reply->items.rend(); ++answer) {
+    const auto position = parse_id(answer->text);  // of what was stored; other answers are no positions
+    if (!position) continue;
+    last = std::max(last, *position);
+    return;
+  }
 }
 
 void Appender::answer_loop() {
@@ -201,7 +227,7 @@ void Appender::answer_loop() {
     const auto replicas = wait_for_replicas(batches);
     for (const BatchPtr& batch : batches) {
       const bool stored = replicas_ > 0 && std::holds_alternative<Reply>(batch->outcome);
-      if (stored) answer(*batch, true, replicas);
+      if (stored || batch->refused) answer(*batch, true, replicas);
       answer(*batch, false, stored ? replicas : std::nullopt);
     }
     lock.lock();
@@ -210,15 +236,18 @@ void Appender::answer_loop() {
 
 /// One `WAIT` for all that was answered: it counts the replicas that have everything written before it was sent.
 std::optional<Error> Appender::wait_for_replicas(const std::vector<BatchPtr>& batches) {
-  if (replicas_ == 0) return std::nullopt;
+  const bool any = std::any_of(batches.begin(), batches.end(),
+                               [](const BatchPtr& batch) { return std::holds_alternative<Reply>(batch->outcome); });
+  if (replicas_ == 0 || !any) return std::nullopt;
   const Milliseconds patience = client_.url().timeout * 3 / 4;
   std::string native;
   try {
     const Reply reply = client_.call(
         Purpose::append, {"WAIT", std::to_string(replicas_), std::to_string(patience.count())}, Access::read);
     const std::uint64_t reconnects = client_.figures(Purpose::append).reconnects;
-    const bool same = std::all_of(batches.begin(), batches.end(),
-                                  [&](const BatchPtr& batch) { return batch->reconnects == reconnects; });
+    const bool same = std::all_of(batches.begin(), batches.end(), [&](const BatchPtr& batch) {
+      return std::holds_alternative<Error>(batch->outcome) || batch->reconnects == reconnects;
+    });
     if (same && reply.as_integer() >= static_cast<std::int64_t>(replicas_)) return std::nullopt;
     native = same ? "WAIT answered " + std::to_string(reply.as_integer()) : "the connection was made anew";
   } catch (const Error& error) {
@@ -287,12 +316,13 @@ std::vector<AppendResult> Appender::results_of(const Batch& batch, std::size_t f
 
 void Appender::note_known(const StreamName& stream) {
   const std::lock_guard lock(mutex_);
-  known_.insert(stream);
+  known_.try_emplace(stream);
 }
 
-bool Appender::knows(const StreamName& stream) const {
+std::optional<Position> Appender::known(const StreamName& stream) const {
   const std::lock_guard lock(mutex_);
-  return known_.contains(stream);
+  const auto found = known_.find(stream);
+  return found == known_.end() ? std::nullopt : std::optional(found->second);
 }
 
 void Appender::stop() {

@@ -5,12 +5,13 @@
 /// The way of appends to Redis. What comes while a script call is under way is sent together in the next one: thousands
 /// of publishers share a round trip, and nobody waits for company.
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
-#include <set>
 #include <span>
 #include <string>
 #include <thread>
@@ -40,7 +41,8 @@ class Appender {
   /// The stream is there: when it is not any more, somebody deleted it (FLUSHALL), and the next append makes it again
   /// instead of refusing for ever.
   void note_known(const StreamName& stream);
-  [[nodiscard]] bool knows(const StreamName& stream) const;
+  /// The last position this process stored there, or 0-0; nullopt when it does not know the stream.
+  [[nodiscard]] std::optional<Position> known(const StreamName& stream) const;
 
   /// Takes no more, answers what is queued with {stopped}, waits for what was sent. Idempotent. Not from a completion.
   void stop();
@@ -61,13 +63,16 @@ class Appender {
     std::vector<Job> jobs;
     Client::Outcome outcome = Reply{};
     std::uint64_t reconnects = 0;  ///< of the connection, when it was answered
+    bool refused = false;          ///< by the client, before it was sent
   };
   using BatchPtr = std::shared_ptr<Batch>;
 
   [[nodiscard]] Job job_of(const StreamName& stream, std::span<Event> owned, std::span<const Event> borrowed) const;
   void post(Job job);
   void send_what_waits();  ///< with mutex_ held
+  void send(const BatchPtr& batch, std::vector<std::string> args);
   void answered(const BatchPtr& batch);
+  void note_answered(const Batch& batch);
   void answer_loop();
   [[nodiscard]] std::optional<Error> wait_for_replicas(const std::vector<BatchPtr>& batches);
   void answer(Batch& batch, bool waiting_ones, const std::optional<Error>& replicas);
@@ -84,8 +89,9 @@ class Appender {
   std::deque<Job> queue_;
   std::size_t queued_bytes_ = 0;
   std::size_t under_way_ = 0;
+  std::atomic<std::thread::id> sender_{};  ///< the thread that hands a call to the client, with mutex_ held
   std::vector<BatchPtr> answered_;
-  std::set<StreamName> known_;
+  std::map<StreamName, Position> known_;  ///< and the last position stored there
   bool stopping_ = false;
   std::thread answering_;  ///< calls completions, so that those never hold up the client's thread
 };

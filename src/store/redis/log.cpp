@@ -63,7 +63,7 @@ void RedisLog::stop() {
 
 void RedisLog::create_stream(const StreamName& name) {
   (void)client_.run(Purpose::ledger, scripts::create_stream, {keys_.log(name), keys_.stream(name), keys_.streams()},
-                    {name.str()});
+                    {name.str(), id_of(appender_.known(name).value_or(Position{}))});
   appender_.note_known(name);
 }
 
@@ -79,7 +79,7 @@ void RedisLog::ensure_streams(std::span<const StreamName> names) {
 }
 
 bool RedisLog::make_again(const StreamName& name) {
-  if (!appender_.knows(name)) return false;
+  if (!appender_.known(name)) return false;
   log::error("stream_lost", name.str(),
              "the stream was deleted from Redis by somebody else (FLUSHALL?) with everything in it; it was made again");
   ensure_streams(std::span(&name, 1));

@@ -2,7 +2,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Appends events in order, in one step; refused as a whole when memory is short (a script of this form is, by default).
 -- KEYS  log, stream, ids, trimmed (hashes trimmed:<day>), streams, erased
--- ARGV  name of the stream, dedup_keep in seconds, '1' = it is known to exist: made again when it is not there,
+-- ARGV  name of the stream, dedup_keep in seconds, '' or the last position known, when the stream is known to exist: it is
+--       made again when it is not there,
 --       number of events; then of each: fingerprint, weight, number of fields and values, fields and values, of which
 --       the first four are id and source.
 -- Answers one text per event: '<position>' stored, '=<position>' a duplicate, '!' a conflict. The last one says how many
@@ -16,7 +17,7 @@ local now = tonumber(time[1])
 local ms = now * 1000 + math.floor(tonumber(time[2]) / 1000)
 local news = ''
 
-local meta = redis.call('HMGET', stream, 'created_at', 'last', 'bytes', 'days')
+local meta = redis.call('HMGET', stream, 'created_at', 'last', 'bytes', 'days', 'born')
 local info = redis.pcall('XINFO', 'STREAM', log)
 local added, last = 0, '0-0'
 if info.err then
@@ -29,27 +30,29 @@ else
 end
 
 if not meta[1] then
-  if ARGV[3] ~= '1' then
+  if ARGV[3] == '' then
     return redis.error_reply('MILLRACE unknown_stream ' .. ARGV[1] ..
       ' there is no such stream; streams are created on purpose (millrace streams create)')
   end
   redis.call('SADD', KEYS[5], ARGV[1])
-  redis.call('HSET', stream, 'created_at', string.format('%.0f', now * 1000000 + tonumber(time[2])),
-    'born', last == '0-0' and string.format('%.0f-4194303', ms - 1) or '0-0')
+  ms = math.max(ms, tonumber(string.match(ARGV[3], '^%d+')) + 1)
+  if last == '0-0' then meta[5] = string.format('%.0f-4194303', ms - 1) end
+  redis.call('HSET', stream, 'created_at', string.format('%.0f', now * 1000000 + tonumber(time[2])), 'born', meta[5] or '0-0')
   news = 'made'
 end
 
 -- The next position: after every one there ever was, also if somebody deleted the stream or the clock went back.
 local last_ms, last_seq = string.match(last, '^(%d+)-(%d+)$')
 last_ms, last_seq = tonumber(last_ms), tonumber(last_seq)
-if meta[2] then
-  local ours_ms, ours_seq = string.match(meta[2], '^(%d+)-(%d+)$')
-  ours_ms, ours_seq = tonumber(ours_ms), tonumber(ours_seq)
-  if last_ms < ours_ms or (last_ms == ours_ms and last_seq < ours_seq) then
-    last_ms, last_seq = ours_ms, ours_seq
-    news = 'lost'
-  end
+local function behind(position)
+  local its_ms, its_seq = string.match(position, '^(%d+)-(%d+)$')
+  its_ms, its_seq = tonumber(its_ms), tonumber(its_seq)
+  if last_ms > its_ms or (last_ms == its_ms and last_seq >= its_seq) then return false end
+  last_ms, last_seq = its_ms, its_seq
+  return true
 end
+if meta[2] and behind(meta[2]) then news = 'lost' end
+if meta[5] then behind(meta[5]) end
 local next_ms, next_seq = last_ms, last_seq + 1
 if ms > last_ms then next_ms, next_seq = ms, 0 end
 

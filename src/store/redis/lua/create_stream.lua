@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Makes a stream. One that another producer writes already is taken on as it is.
 -- KEYS  log, stream, streams
--- ARGV  name
+-- ARGV  name, the last position known of a stream that is made again ('' or '0-0' otherwise)
 local log, stream = KEYS[1], KEYS[2]
 local kind = redis.call('TYPE', log)['ok']
 if kind ~= 'none' and kind ~= 'stream' then
@@ -17,7 +17,8 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local born, removed = '0-0', 0
 if kind == 'none' then
-  born = string.format('%.0f-4194303', math.floor(now / 1000) - 1)
+  local last_ms = tonumber(string.match(ARGV[2], '^%d+') or '0')
+  born = string.format('%.0f-4194303', math.max(math.floor(now / 1000), last_ms + 1) - 1)
   -- An empty stream, so that XLEN and XINFO answer.
   redis.call('XGROUP', 'CREATE', log, 'millrace:making', '$', 'MKSTREAM')
   redis.call('XGROUP', 'DESTROY', log, 'millrace:making')
