@@ -112,9 +112,9 @@ GroupInfo RedisLedger::ensure_group(const GroupName& name, const GroupSpec& spec
     const Timestamp now = client_.now();
     group.created_at = group.last_seen = group.unrecorded_to = now;
     group.native_cursor = cursor;
-    // A number that was never a version of a group of this name: nobody's knowledge of an earlier one fits.
-    group.version = std::to_string(take_id(*slot, group));
-    ++slot->next_id;
+    // Versions count up from the time, by far less than one in a microsecond: nobody's knowledge of an earlier group of
+    // this name fits.
+    group.version = encode_time(now);
     Commit commit(keys_, name);
     const std::string log = keys_.log(identity.stream);
     commit.command({"HSET", keys_.group(name), std::string(group_field::kVersion), group.version,
@@ -150,7 +150,7 @@ std::vector<GroupInfo> RedisLedger::groups() {
 
 GroupInfo RedisLedger::group(const GroupName& name) {
   const std::shared_ptr<Slot> slot = slot_of(name);
-  while (true) {
+  for (bool again = false;; again = true) {
     decide(name, "read group", [&](Turn& turn) {
       turn.group.state.expire(turn.now, session_end());
       turn.current = true;  // what is told is looked at below
@@ -160,15 +160,11 @@ GroupInfo RedisLedger::group(const GroupName& name) {
     if (!slot->group) continue;
     const Ahead ahead = ahead_of(*slot->group, slot->group->state.progress().cursor);
     if (ahead.group_version.empty()) vanished(*slot, name, "read group");
-    if (ahead.group_version != slot->group->version) {
-      slot->drop();
-      continue;
-    }
-    if (ahead.read_to && *ahead.read_to > slot->group->native_cursor) {
-      slot->read_on = true;
-      continue;
-    }
-    return describe(*slot->group, ahead, client_.now());
+    slot->read_on = ahead.read_to > slot->group->native_cursor;
+    const bool newest = ahead.group_version == slot->group->version && !slot->read_on;
+    // Rows that were read during this call are as good as any newer ones.
+    if (newest || again) return describe(*slot->group, ahead, client_.now());
+    if (!slot->read_on) slot->drop();
   }
 }
 
@@ -330,7 +326,7 @@ PendingEvent RedisLedger::pending_event(const Turn& turn, Ordinal ordinal, const
     event.lease = Lease{item.claim, event.position};
     event.lease_until = claim->session != 0 ? session_end()(claim->session) : std::optional(claim->lease_until);
   }
-  if (event.state == PendingEvent::State::waiting) event.next_try = item.due == Timestamp{} ? turn.now : item.due;
+  if (event.state == PendingEvent::State::waiting && item.due != Timestamp{}) event.next_try = item.due;
   event.attempt = item.attempts;
   event.failures = item.failures;
   event.crashes = item.crashes;

@@ -77,11 +77,11 @@ class RedisLedger final : public Ledger {
   /// How much of a stream stands after a position.
   struct Ahead {
     std::uint64_t events = 0;
-    std::uint64_t added = 0;              ///< entries ever added to the stream
-    std::optional<Position> first = {};   ///< the first of them
-    std::string group_version = {};       ///< as of then
-    std::uint64_t dead = 0;               ///< dead letters as of then
-    std::optional<Ordinal> read_to = {};  ///< where the native group stands
+    std::uint64_t added = 0;             ///< entries ever added to the stream
+    std::optional<Position> first = {};  ///< the first of them
+    std::string group_version = {};      ///< as of then
+    std::uint64_t dead = 0;              ///< dead letters as of then
+    Ordinal read_to = 0;                 ///< up to where the native group was read
   };
   using Events = std::map<Ordinal, std::optional<Entry>>;
 
@@ -95,7 +95,8 @@ class RedisLedger final : public Ledger {
   [[nodiscard]] ledger::SessionEnd session_end() const;
   void make_current(Turn& turn);
   void back_off(unsigned losses) const;
-  [[noreturn]] void vanished(Slot& slot, const GroupName& name, std::string_view operation);
+  [[noreturn]] void vanished(Slot& slot, GroupName name,
+                             std::string_view operation);  ///< by value: the slot may hold it
 
   // ledger_load.cpp, ledger_save.cpp: between rows and state
   void load(Slot& slot, const GroupName& name, std::string_view operation);
@@ -151,6 +152,7 @@ class RedisLedger final : public Ledger {
 
   // ledger_foreign.cpp
   void look_at_foreigners(Slot& slot, std::string_view operation);
+  bool take_in_foreigners(Slot& slot);
   [[nodiscard]] bool foreigners_due(const Slot& slot, Timestamp now) const;
 
   Client& client_;

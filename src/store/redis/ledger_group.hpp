@@ -83,4 +83,7 @@ struct Turn {
   SessionId used_by = 0;  ///< a session that claims from the group for the first time
 };
 
+/// Up to where the native group was read, in an answer of `XINFO GROUPS`; 0 when it is not there.
+Ordinal read_to_of(const Reply& groups, const GroupName& name);
+
 }  // namespace millrace::store::redis

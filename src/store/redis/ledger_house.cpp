@@ -22,7 +22,7 @@ void RedisLedger::run_house() {
       trouble.clear();
     } catch (const Error& error) {
       // While the server is away the calls say so themselves; once is enough here.
-      if (trouble != error.message()) log::write(log::Level::warn, error);
+      if (error.code() != Errc::stopped && trouble != error.message()) log::write(log::Level::warn, error);
       trouble = error.message();
     }
     lock.lock();

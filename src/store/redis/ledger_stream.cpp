@@ -19,6 +19,19 @@ Ordinal packed(Position position) {
 
 }  // namespace
 
+Ordinal read_to_of(const Reply& groups, const GroupName& name) {
+  if (groups.kind != Reply::Kind::array) return 0;
+  for (const Reply& group : groups.items) {
+    const auto& fields = group.as_array();
+    if (fields.size() < 2 || fields[1].text != name.str()) continue;
+    for (std::size_t i = 0; i + 1 < fields.size(); i += 2) {
+      const auto id = fields[i].text == "last-delivered-id" ? parse_id(fields[i + 1].text) : std::nullopt;
+      if (id) return packed(*id);
+    }
+  }
+  return 0;
+}
+
 RedisLedger::StreamFacts RedisLedger::stream_facts(const StreamName& stream) {
   const auto replies = client_.pipeline(
       Purpose::ledger, {{"HGETALL", keys_.stream(stream)}, {"XINFO", "STREAM", keys_.log(stream)}}, Access::read);
@@ -66,16 +79,7 @@ RedisLedger::Ahead RedisLedger::ahead_of(const Group& group, Ordinal cursor) {
   const NativeStream native = decode_native(replies.at(2));
   ahead.added = native.added;
   const auto erased = static_cast<std::uint64_t>(replies.at(3).as_integer());
-  if (replies.at(5).kind == Reply::Kind::array) {
-    for (const Reply& one : replies[5].items) {
-      const auto& fields = one.as_array();
-      if (fields.size() < 2 || fields[1].text != group.name.str()) continue;
-      for (std::size_t i = 0; i + 1 < fields.size(); i += 2) {
-        const auto read_to = fields[i].text == "last-delivered-id" ? parse_id(fields[i + 1].text) : std::nullopt;
-        if (read_to) ahead.read_to = packed(*read_to);
-      }
-    }
-  }
+  ahead.read_to = read_to_of(replies.at(5), group.name);
   std::vector<Entry> next;
   bool at_end = true;
   if (erased != 0) {
@@ -137,7 +141,7 @@ GroupInfo RedisLedger::describe(const Group& group, const Ahead& ahead, Timestam
     // Entries are stored to the millisecond: one from this very millisecond has waited for some of it.
     info.lag.oldest_seconds = std::max(1e-6, std::chrono::duration<double>(now - *oldest).count());
   }
-  std::set<std::string> consumers;
+  std::set<std::string> consumers = sessions_.users_of(group.name, now);
   for (const auto& [id, claim] : group.state.claims()) consumers.insert(claim.consumer);
   info.consumers.assign(consumers.begin(), consumers.end());
   return info;

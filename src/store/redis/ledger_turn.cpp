@@ -17,6 +17,7 @@ constexpr std::chrono::seconds kSeenEvery{5};
 /// Races that may be lost before it is worth letting others pass.
 constexpr unsigned kPatience = 3;
 constexpr std::chrono::milliseconds kLongestWait{50};
+constexpr std::size_t kMostSlots = 1'000;
 
 }  // namespace
 
@@ -39,6 +40,9 @@ void Slot::drop() {
 
 std::shared_ptr<Slot> RedisLedger::slot_of(const GroupName& name) {
   const std::lock_guard lock(slots_mutex_);
+  if (slots_.size() >= kMostSlots) {  // of names that were asked for and are no groups, mostly
+    std::erase_if(slots_, [](const auto& entry) { return entry.second.use_count() == 1 && !entry.second->group; });
+  }
   std::shared_ptr<Slot>& slot = slots_[name];
   if (!slot) slot = std::make_shared<Slot>();
   return slot;
@@ -97,7 +101,7 @@ void RedisLedger::look_at_ends(Turn& turn) {
   }
 }
 
-void RedisLedger::vanished(Slot& slot, const GroupName& name, std::string_view operation) {
+void RedisLedger::vanished(Slot& slot, GroupName name, std::string_view operation) {
   if (slot.ever_loaded) {
     slot.ever_loaded = false;
     ++counts_.vanished_groups;
@@ -111,13 +115,19 @@ void RedisLedger::vanished(Slot& slot, const GroupName& name, std::string_view o
   throw unknown_group(operation, name);
 }
 
-/// Whether the state is the newest, asked of the server.
+/// Whether the state is the newest and nobody has read on in the native group, asked of the server.
 void RedisLedger::make_current(Turn& turn) {
-  if (turn.current || turn.stale) return;
-  const Reply version = client_.call(
-      Purpose::ledger, {"HGET", keys_.group(turn.group.name), std::string(group_field::kVersion)}, Access::read);
-  turn.current = !version.is_nil() && version.as_text() == turn.group.version;
-  turn.stale = !turn.current;
+  if (turn.stale) return;
+  const Group& group = turn.group;
+  const auto replies = client_.pipeline(Purpose::ledger,
+                                        {{"HGET", keys_.group(group.name), std::string(group_field::kVersion)},
+                                         {"XINFO", "GROUPS", keys_.log(group.identity.stream)}},
+                                        Access::read);
+  // Rows that were read during this call are as good as any newer ones.
+  const Reply& version = replies.at(0);
+  turn.current = turn.current || (version.kind == Reply::Kind::text && version.text == group.version);
+  turn.slot.read_on = read_to_of(replies.at(1), group.name) > group.native_cursor;
+  turn.stale = !turn.current || turn.slot.read_on;
 }
 
 bool RedisLedger::finish(Turn& turn, std::string_view operation) {
@@ -130,7 +140,7 @@ bool RedisLedger::finish(Turn& turn, std::string_view operation) {
   if (turn.seen) group.last_seen = turn.now;
   const bool decided = !changes.empty() || turn.rewrite || group.forgets || !turn.commit.empty();
   if (!decided && group.last_seen - group.saved_last_seen < seen_every(group.identity.settings)) {
-    make_current(turn);
+    if (!turn.current) make_current(turn);
     if (turn.stale) ++counts_.lost_races;
     return !turn.stale;
   }

@@ -100,9 +100,20 @@ std::map<SessionId, SessionRow> Sessions::all() {
   return rows;
 }
 
-bool Sessions::note_use(SessionId id, const GroupName& group) {
+void Sessions::note_use(SessionId id, const GroupName& group) {
   const std::lock_guard lock(mutex_);
-  return used_[id].insert(group).second;
+  used_[id].insert(group);
+}
+
+std::set<std::string> Sessions::users_of(const GroupName& group, Timestamp now) const {
+  const std::lock_guard lock(mutex_);
+  std::set<std::string> users;
+  for (const auto& [id, groups] : used_) {
+    const auto session = seen_.find(id);
+    if (session == seen_.end() || session->second.until <= now || !groups.contains(group)) continue;
+    users.insert(session->second.consumer);
+  }
+  return users;
 }
 
 std::set<GroupName> Sessions::used(SessionId id) const {

@@ -38,9 +38,11 @@ class Sessions {
   /// All there are.
   std::map<SessionId, SessionRow> all();
 
-  /// Notes that the session claims from the group. True when this process did not know.
-  bool note_use(SessionId id, const GroupName& group);
+  /// Notes that the session claims from the group.
+  void note_use(SessionId id, const GroupName& group);
   [[nodiscard]] std::set<GroupName> used(SessionId id) const;  ///< as far as this process knows
+  /// Consumers whose sessions have claimed from the group, as far as this process has seen.
+  [[nodiscard]] std::set<std::string> users_of(const GroupName& group, Timestamp now) const;
   /// What to write with the first claim, so that every process can tell.
   [[nodiscard]] Command use_command(SessionId id, const GroupName& group) const;
   /// As every process knows.
