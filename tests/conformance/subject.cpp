@@ -29,6 +29,21 @@ const std::vector<StoreCase>& store_cases() {
       {.name = "memory", .url = "memory:"},
       {.name = "sqlite", .url = "sqlite:{dir}/events.db", .persistent = true},
       {.name = "sqlite_relaxed", .url = "sqlite:{dir}/events.db", .persistent = true, .level = Durability::relaxed},
+#ifdef MILLRACE_HAS_REDIS
+      {.name = "redis",
+       .url = "redis+unix:{redis}",
+       .persistent = true,
+       .redis = {{"appendonly", "yes"}, {"appendfsync", "always"}}},
+      {.name = "redis_relaxed",
+       .url = "redis+unix:{redis}?durability=relaxed",
+       .persistent = true,
+       .level = Durability::relaxed,
+       .redis = {{"appendonly", "yes"}, {"appendfsync", "everysec"}}},
+      {.name = "redis_prefix",
+       .url = "redis+unix:{redis}?db=3&prefix=some%5B*%5D-prefix:&durability=memory",
+       .persistent = true,
+       .redis = {{"appendonly", "no"}}},
+#endif
   };
   return cases;
 }
@@ -46,11 +61,14 @@ void require_error(Errc code, const std::string& what, const std::function<void(
 
 Subject::Subject(StoreCase store_case, Wrap wrap)
     : case_(std::move(store_case)), wrap_(std::move(wrap)), dir_(fresh_directory()), seed_(chosen_seed()) {
+  if (!case_.redis.empty())
+    redis_ = std::make_unique<test::RedisServer>(test::RedisServer::Options{.settings = case_.redis});
   reopen();
 }
 
 Subject::~Subject() {
   store_.reset();
+  redis_.reset();
   std::error_code ignored;  // a directory left in the temporary folder fails no promise
   std::filesystem::remove_all(dir_, ignored);
 }
@@ -59,6 +77,7 @@ std::string Subject::url() const {
   std::string url = case_.url;
   if (!url_options_.empty()) url += (url.find('?') == std::string::npos ? "?" : "&") + url_options_;
   if (const auto at = url.find("{dir}"); at != std::string::npos) url.replace(at, 5, dir_.string());
+  if (const auto at = url.find("{redis}"); at != std::string::npos) url.replace(at, 7, redis_->socket());
   return url;
 }
 

@@ -10,9 +10,11 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "millrace/store.hpp"
+#include "support/redis_server.hpp"
 
 namespace millrace::conformance {
 
@@ -44,6 +46,8 @@ struct StoreCase {
   std::string url;                         ///< `{dir}` stands for an empty directory of its own
   bool persistent = false;                 ///< opened again, it is all there; other processes may open it as tools
   Durability level = Durability::durable;  ///< what appends ask for
+  /// Settings of a redis-server of its own; `{redis}` stands for its socket.
+  std::vector<std::pair<std::string, std::string>> redis = {};
 };
 const std::vector<StoreCase>& store_cases();
 
@@ -76,6 +80,7 @@ class Subject {
   Wrap wrap_;
   std::string url_options_;
   std::filesystem::path dir_;
+  std::unique_ptr<test::RedisServer> redis_;
   std::uint64_t seed_;
   std::unique_ptr<Store> store_;
 };

@@ -61,7 +61,7 @@ TEST(StoreUrl, SplitsAndDecodes) {
 
 TEST(StoreUrl, RefusesWhatItDoesNotUnderstandAndSaysWhy) {
   std::string text;
-  EXPECT_EQ(code_of([] { (void)open_store("redis://localhost"); }, &text), Errc::invalid_argument);
+  EXPECT_EQ(code_of([] { (void)open_store("mysql://localhost"); }, &text), Errc::invalid_argument);
   EXPECT_NE(text.find("memory:, sqlite:"), std::string::npos) << text;
   EXPECT_EQ(code_of([] { (void)open_store("memory:?journal=off"); }, &text), Errc::invalid_argument);
   EXPECT_NE(text.find("journal"), std::string::npos) << text;
@@ -100,6 +100,9 @@ TEST(StoreOptions, EnvironmentStrongestFirst) {
   EXPECT_NE(text.find("REDIS_URL"), std::string::npos);
   environment.set("REDIS_URL", "redis://h:1");
   EXPECT_EQ(StoreOptions::from_env().url, "redis://h:1");
+  environment.set("REDIS_URL", "localhost:6379");  // would be the path of a file
+  EXPECT_EQ(code_of([] { StoreOptions::from_env(); }, &text), Errc::invalid_argument);
+  EXPECT_NE(text.find("redis://HOST:PORT"), std::string::npos) << text;
   environment.set("EVENT_STORE_BACKEND", "mysql");
   EXPECT_EQ(code_of([] { StoreOptions::from_env(); }), Errc::invalid_argument);
   environment.set("MILLRACE_STORE_URL", "memory:?min_free=0");
