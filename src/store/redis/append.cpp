@@ -38,11 +38,7 @@ void encode(Event* owned, const Event& event, std::vector<std::string>& words) {
   if (2 * event.extensions.size() > kMostWordsOfEvent) {
     throw Error(Errc::too_large, "append", id, "an event on Redis has at most 3000 extensions");
   }
-  if (owned) {
-    encode_fields(std::move(*owned), words);
-  } else {
-    encode_fields(event, words);
-  }
+  owned ? encode_fields(std::move(*owned), words) : encode_fields(event, words);
   words[count] = std::to_string(words.size() - count - 1);
 }
 

@@ -44,6 +44,7 @@ std::vector<KnownId> find_ids(Client& client, const Keys& keys, const StreamName
   for (std::string day; all_days >> day;) hashes.push_back(keys.trimmed(stream) + ":" + day);
 
   std::vector<Command> commands;
+  commands.reserve(hashes.size());
   for (const std::string& hash : hashes) commands.push_back({"HGET", hash, std::string(id)});
   const auto records = client.pipeline(Purpose::ledger, std::move(commands), Access::read);
 

@@ -188,14 +188,11 @@ Position RedisLog::end_of_oldest(const StreamName& name, const StreamRow& row, s
     check(stop, name);
     const Ordinal middle = low + (high - low) / 2;
     const Entries next = entries_after(name, unpack(middle), 1);
-    if (next.entries.empty()) {
+    if (!next.entries.empty() && !next.entries[0].n) return walk();
+    if (next.entries.empty() || *next.entries[0].n > target) {
       high = middle;
-    } else if (!next.entries[0].n) {
-      return walk();
-    } else if (*next.entries[0].n <= target) {
-      low = std::max(middle, fits(next.entries[0].position) ? pack(next.entries[0].position) - 1 : middle);
     } else {
-      high = middle;
+      low = std::max(middle, pack(next.entries[0].position) - 1);
     }
   }
   return unpack(high);

@@ -215,6 +215,33 @@ TEST_F(RedisLogTest, RefusesAKeyThatIsSomethingElse) {
   EXPECT_EQ(code_of([&] { read(); }), Errc::corrupt);
 }
 
+TEST(RedisReplicas, AnAppendIsAnsweredWhenTheyHaveIt) {
+  RedisServer master({.tcp = true, .settings = {{"appendonly", "no"}, {"repl-diskless-sync-delay", "0"}}});
+  RedisServer replica(
+      {.settings = {{"appendonly", "no"}, {"replicaof", "127.0.0.1 " + std::to_string(master.port())}}});
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{60};
+  while (master.cli({"INFO", "replication"}).find("state=online") == std::string::npos) {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "the replica never came";
+    std::this_thread::sleep_for(Milliseconds{20});
+  }
+  store::redis::Client client(store::redis::parse_redis_url(master.url("durability=memory&replicas=1&timeout=4000")));
+  store::redis::RedisLog log(client, {});
+  log.create_stream("events");
+  const auto stored = log.append("events", std::vector{event_of("1")}, {});
+  EXPECT_EQ(stored[0].status, AppendStatus::stored);
+  replica.suspend();
+  std::string text;
+  EXPECT_EQ(code_of([&] { log.append("events", std::vector{event_of("2")}, {}); }, &text), Errc::outcome_unknown);
+  EXPECT_NE(text.find("replicas"), std::string::npos) << text;
+  std::promise<AppendAnswer> answered;
+  log.append_async("events", {event_of("3")}, {}, [&](AppendAnswer answer) { answered.set_value(std::move(answer)); });
+  EXPECT_TRUE(std::holds_alternative<Error>(answered.get_future().get())) << "a completion is told the same";
+  replica.resume();
+  const auto again = log.append("events", std::vector{event_of("2"), event_of("3")}, {});
+  EXPECT_EQ(again[0].status, AppendStatus::duplicate) << "it was stored, and now the replica has it";
+  EXPECT_EQ(again[1].status, AppendStatus::duplicate);
+}
+
 // ---- Positions ----
 
 TEST_F(RedisLogTest, PositionsGoOnWhenTheClockWentBack) {
