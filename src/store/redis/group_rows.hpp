@@ -3,7 +3,15 @@
 
 /// \file
 /// How the parts of a group stand in Redis, as text that people can read: `name=value` separated by spaces, with free
-/// text at the end of a row. Positions are "ms-seq"; docs/redis-format.md shows them all. All functions are pure.
+/// text at the end of a row. Positions are "ms-seq". All functions are pure. Of a group `g` there are
+///
+///     millrace:group:g              hash: what it is, how far it has come, what it has counted; `version`
+///     millrace:group:g:claims       hash: number of the claim → encode_claim
+///     millrace:group:g:items        hash: position → encode_item, of what is neither new nor merely claimed or
+///     released millrace:group:g:events       hash: position → copy of the event, of what waits for a retry, is
+///     replayed or dead millrace:group:g:dead         hash: position → encode_dead; those that are shown stand in
+///     …:dead:order millrace:group:g:history      sorted set of encode_history; …:age lists when each was written
+///     millrace:sessions             hash: session → decode_session's row; …:<id>:groups names the groups it used
 
 #include <optional>
 #include <string>

@@ -95,8 +95,7 @@ class RedisLedger final : public Ledger {
   [[nodiscard]] ledger::SessionEnd session_end() const;
   void make_current(Turn& turn);
   void back_off(unsigned losses) const;
-  [[noreturn]] void vanished(Slot& slot, GroupName name,
-                             std::string_view operation);  ///< by value: the slot may hold it
+  [[noreturn]] void vanished(Slot& slot, const GroupName& name, std::string_view operation);
 
   // ledger_load.cpp, ledger_save.cpp: between rows and state
   void load(Slot& slot, const GroupName& name, std::string_view operation);

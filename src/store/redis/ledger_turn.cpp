@@ -101,7 +101,7 @@ void RedisLedger::look_at_ends(Turn& turn) {
   }
 }
 
-void RedisLedger::vanished(Slot& slot, GroupName name, std::string_view operation) {
+void RedisLedger::vanished(Slot& slot, const GroupName& name, std::string_view operation) {
   if (slot.ever_loaded) {
     slot.ever_loaded = false;
     ++counts_.vanished_groups;
@@ -152,7 +152,7 @@ bool RedisLedger::finish(Turn& turn, std::string_view operation) {
     case Kind::done:
       break;
     case Kind::unknown:
-      vanished(turn.slot, group.name, operation);
+      vanished(turn.slot, GroupName(group.name), operation);  // a copy: the slot forgets its group
     case Kind::moved:
     case Kind::session_moved:
       ++counts_.lost_races;
