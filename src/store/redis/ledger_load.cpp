@@ -182,6 +182,7 @@ RedisLedger::Events RedisLedger::load_events(const Group& group, const std::set<
   }
   if (rest.size() <= kFewAtOnce) {
     std::vector<Position> positions;
+    positions.reserve(rest.size());
     for (const Ordinal ordinal : rest) positions.push_back(unpack(ordinal));
     auto found = read_entries_at(client_, stream, positions, Purpose::ledger, options_.mapping);
     for (std::size_t i = 0; i < rest.size(); ++i) events[rest[i]] = std::move(found[i]);
