@@ -130,7 +130,14 @@ void check_retention(Subject& subject) {
   retention.interval = std::chrono::hours{24};
   const Timestamp set = *log.set_retention(kDefaultStream, retention).last_trim_at;
   require_soon("set again, it is applied at once", [&] { return *log.stream(kDefaultStream).last_trim_at > set; });
-  const Timestamp last = *log.stream(kDefaultStream).last_trim_at;
+  // A trim by the former retention may have been under way, and then one by this one follows: wait until it is quiet.
+  Timestamp last = *log.stream(kDefaultStream).last_trim_at;
+  for (int quiet = 0; quiet < 20; ++quiet) {
+    std::this_thread::sleep_for(Milliseconds{20});
+    const Timestamp now = *log.stream(kDefaultStream).last_trim_at;
+    if (now != last) quiet = 0;
+    last = now;
+  }
   subject.append({make_event("more")});
   if (subject.about().persistent) {
     subject.reopen();

@@ -497,6 +497,7 @@ class Load:
         dead = {letter["event"]["id"] for letter in client.dead_letters(GROUP)}
         if world.daemon.terminate() != 0:
             complaints.append("SIGTERM at the end: not exit code 0")
+        world.journal.file.close()
         verdict = Verdict(world.journal.entries, dead)
         complaints += verdict.judge()
         if len(dead) > len(verdict.issued) // 200:
@@ -528,7 +529,8 @@ def main(rounds, make_killer=Killer):
         complaints.append(str(error))
     complaints += world.failures
     if complaints:
-        world.journal.file.flush()
+        if not world.journal.file.closed:
+            world.journal.file.flush()
         harness.keep(folder)
         print("FAILED", *complaints, sep="\n  ")
         print(f"seed {harness.SEED}; journal {world.journal.path}; its last entries:")
