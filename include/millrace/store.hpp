@@ -18,12 +18,14 @@ namespace millrace {
 
 /// How to open a store.
 struct StoreOptions {
-  /// `memory:` · `sqlite:<path>?<option>=<value>&…` (a plain path means sqlite). Empty = the default file.
-  /// Options of every store are those below, by name; an unknown one is an error.
+  /// `memory:` · `sqlite:<path>?<option>=<value>&…` (a plain path means sqlite) · `redis://…`, `rediss://…`,
+  /// `redis+unix:<path of a socket>`. Empty = the default file. Options of every store are those below, by name, beside
+  /// its own (docs/stores.md); an unknown one is an error.
   std::string url = {};
 
   enum class Access {
-    owner,  ///< a daemon or an embedding program: one per file; a second one is refused with the first one's pid
+    owner,  ///< a daemon or an embedding program: one per file; a second one is refused with the
+            ///< first one's pid. On Redis there may be any number
     tool,   ///< beside an owner, in fair turns
   };
   Access access = Access::owner;
@@ -44,7 +46,7 @@ struct StoreOptions {
 
 /// What a backend promises; the same table is docs/stores.md.
 struct Capabilities {
-  std::string name = {};  ///< "memory", "sqlite"
+  std::string name = {};  ///< "memory", "sqlite", "redis"
   Durability strongest = Durability::durable;
   bool shared_between_processes = false;
   bool fences_late_settles = true;

@@ -262,7 +262,8 @@ const std::vector<Descriptor>& descriptors() {
     Section(out, "store")
         .text(
             "url", [](Config & c) -> auto& { return c.store.url; },
-            "The store: sqlite:PATH?OPTION=VALUE or memory:; empty = EVENT_STORE_BACKEND, EVENT_STORE_PATH, or "
+            "The store: sqlite:PATH?OPTION=VALUE, redis://HOST:PORT?OPTION=VALUE (docs/stores.md) or memory:; empty = "
+            "EVENT_STORE_BACKEND with EVENT_STORE_PATH or REDIS_URL, or "
             "${XDG_DATA_HOME:-~/.local/share}/millrace/events.db",
             "\"sqlite:/var/lib/millrace/events.db\"");
     delivery_keys(out);

@@ -79,6 +79,7 @@ struct Examination {
   // The store
   std::string store;       ///< as people call it
   bool in_memory = false;  ///< memory: has no machine below it; nothing but the store and limits is looked at
+  bool on_server = false;  ///< nor has one that another program keeps, on whichever machine
   std::optional<Error> refused = {};      ///< why it cannot be opened
   std::optional<std::string> owner = {};  ///< pid of who serves it; empty text = somebody
   bool owner_hidden = false;              ///< the lock file is there and cannot be read

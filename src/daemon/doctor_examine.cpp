@@ -64,7 +64,7 @@ void look_for_owner(Examination& seen, const std::string& store_path) {
   seen.owner = pid.substr(0, pid.find_first_not_of("0123456789"));
 }
 
-void look_at_store(Examination& seen, const ExamineOptions& options, const std::string& url, const std::string& path) {
+void look_at_store(Examination& seen, const ExamineOptions& options, const std::string& url) {
   try {
     std::unique_ptr<Store> opened;
     Store* store = options.store;
@@ -81,7 +81,6 @@ void look_at_store(Examination& seen, const ExamineOptions& options, const std::
   } catch (const Error& error) {
     seen.refused = error;
   }
-  look_for_owner(seen, path);
 }
 
 void look_at_files(Examination& seen, const std::string& path) {
@@ -215,16 +214,19 @@ std::string existing_directory(const std::string& path) {
 Examination examine(const ExamineOptions& options) {
   const std::string given = options.url.empty() ? StoreOptions::from_env().url : options.url;
   const store::StoreUrl url = store::parse_store_url(given);
-  const StoreOptions store_options = store::with_url_options(url, StoreOptions{});
   Examination seen;
-  seen.store = given;
+  seen.store = store::without_password(given);
   seen.in_memory = url.scheme == "memory";
+  seen.on_server = !seen.in_memory && url.scheme != "sqlite";
   look_at_machine(seen, options);
   if (!options.tls_cert.empty()) seen.certificate = look_at_certificate(options.tls_cert, options.tls_key);
   if (seen.in_memory) return seen;
+  look_at_store(seen, options, given);
+  if (seen.on_server) return seen;
+  const StoreOptions store_options = store::with_url_options(url, StoreOptions{});
   const std::string path = url.path;
   seen.directory = existing_directory(path);
-  look_at_store(seen, options, given, path);
+  look_for_owner(seen, path);
   look_at_files(seen, path);
   look_at_disk(seen, path, store_options, options.patience);
   return seen;

@@ -322,7 +322,7 @@ std::string_view to_string(FindingLevel level) noexcept {
 
 std::vector<Finding> judge(const Examination& seen) {
   std::vector<Finding> out{judge_store(seen)};
-  if (!seen.in_memory) {
+  if (!seen.in_memory && !seen.on_server) {
     for (const auto judge_one :
          {judge_owner, judge_file_system, judge_device, judge_sync, judge_disk, judge_permissions}) {
       out.push_back(judge_one(seen));

@@ -238,7 +238,7 @@ class Symptom(harness.Case):
 
     def test_the_configuration_is_refused(self):
         said = []
-        for env in ({"EVENT_STORE_BACKEND": "redis", "REDIS_URL": "redis://localhost:6379"}, {"EVENT_STORE_BACKEND": "mongo"},
+        for env in ({"MILLRACE_STORE_URL": "mysql://localhost"}, {"EVENT_STORE_BACKEND": "mongo"},
                     {"MILLRACE_SERVR_LISTEN": "127.0.0.1:1"}, {"MILLRACE_SERVER_LISTEN": "0.0.0.0:8420"}):
             code, out, err = harness.run("serve", env=env, folder=self.folder)
             self.assertEqual((code, out), (2, ""), err)
