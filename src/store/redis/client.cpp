@@ -137,6 +137,7 @@ void Client::Impl::on_loop(const std::function<void()>& action) {
 Connection::Events Client::Impl::events() {
   Connection::Events events;
   events.connected = [this](const Greeting& greeting) {
+    ++greetings_;
     observe(greeting.time, greeting.asked, greeting.answered);
     learn(greeting.facts);
     const bool again = ++ready_ == all_ && to_connect_ == 0;
@@ -339,6 +340,10 @@ Client::Figures Client::figures(Purpose purpose) const {
 
 std::chrono::microseconds Client::take_longest_turn() {
   return impl_->around.meter.take_longest();
+}
+
+std::uint64_t Client::greetings() const noexcept {
+  return impl_->greetings_;
 }
 
 void Client::stop(Milliseconds drain) {

@@ -34,8 +34,8 @@ using Command = std::vector<std::string>;
 /// are pipelined.
 ///
 /// A call that fails says truthfully what may have happened: {unavailable} — it was never sent; {outcome_unknown} — a
-/// write was sent and no answer came; {timed_out} — the same of a read; {stopped} — never sent, because of stop(). A
-/// lost connection is made again in the background, with backoff; calls meanwhile wait at most `connect_timeout`.
+/// write was sent and no answer came (of a read that is {unavailable}, too); {stopped} — never sent, because of stop().
+/// A lost connection is made again in the background, with backoff; calls meanwhile wait at most `connect_timeout`.
 class Client {
  public:
   using Outcome = std::variant<Reply, Error>;
@@ -94,6 +94,9 @@ class Client {
   /// The longest time that the client's thread was busy without looking at its other connections, since it was asked
   /// last.
   [[nodiscard]] std::chrono::microseconds take_longest_turn();
+
+  /// How many connections were made. When it has grown, the server may have lost what it had answered.
+  [[nodiscard]] std::uint64_t greetings() const noexcept;
 
   /// Takes no more calls and fails those not sent yet with {stopped}; waits so long for the answers to the others.
   /// Idempotent. Not from the client's thread.

@@ -71,6 +71,7 @@ struct Client::Impl {
   ServerFacts facts_;
   std::optional<Error> unfit_;  ///< why writes are refused
   std::atomic<bool> refusing_{false};
+  std::atomic<std::uint64_t> greetings_{0};
 
   // The first connects.
   std::size_t to_connect_ = 0;

@@ -63,6 +63,7 @@ struct Slot {
   Timestamp foreign_looked_at = {};
   bool read_on = false;  ///< a foreign consumer was seen to have read on
   bool ever_loaded = false;
+  std::uint64_t greetings = 0;  ///< `Client::greetings` before the rows were read
 
   /// Others may have changed the group.
   void drop();

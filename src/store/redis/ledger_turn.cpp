@@ -60,8 +60,12 @@ Turn RedisLedger::begin(Slot& slot, const GroupName& name, std::string_view oper
     slot.drop();
     slot.known.clear();
   }
+  // A server that was started again may have lost its last commits, and then count the same versions once more.
+  const std::uint64_t greetings = client_.greetings();
+  if (greetings != slot.greetings) slot.drop();
   bool current = false;
   if (!slot.group) {
+    slot.greetings = greetings;
     load(slot, name, operation);
     current = true;
   }

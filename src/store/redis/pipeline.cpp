@@ -174,7 +174,7 @@ bool Pipeline::on_time(Steady now) {
     if (request->writes) {
       fail(std::move(request), Errc::outcome_unknown, waited + ", and it may have been done; retry with the same ids");
     } else {
-      fail(std::move(request), Errc::timed_out, waited);
+      fail(std::move(request), Errc::unavailable, waited);
     }
   }
   return overdue_ > 0 && heard_ < sent_.front()->sent_at;

@@ -136,7 +136,7 @@ TEST_F(RedisPipeline, ASilentServerIsGivenUp) {
   EXPECT_EQ(pipeline.next_deadline(), at(510));
   EXPECT_FALSE(pipeline.on_time(at(509)));
   EXPECT_TRUE(pipeline.on_time(at(510)));
-  EXPECT_EQ(happened, (Happened{"write!outcome_unknown", "read!timed_out"}));
+  EXPECT_EQ(happened, (Happened{"write!outcome_unknown", "read!unavailable"}));
   EXPECT_NE(last_message.find("timed out"), std::string::npos);
   lose(510);
   EXPECT_EQ(happened.size(), 2U) << "nobody is told twice";

@@ -14,7 +14,10 @@ elseif when ~= 'always' and version ~= when then
 end
 
 local time = redis.call('TIME')
-redis.call('HSETNX', KEYS[3], 'next_id', string.format('%.0f', time[1] * 1000000 + time[2]))
+local clock = time[1] * 1000000 + time[2]
+if tonumber(redis.call('HGET', KEYS[3], 'next_id') or 0) < clock then
+  redis.call('HSET', KEYS[3], 'next_id', string.format('%.0f', clock))
+end
 version = redis.call('HINCRBY', KEYS[3], 'next_id', 1)
 
 redis.call('DEL', KEYS[1])

@@ -24,7 +24,7 @@ local function parse(row)
 end
 
 if ARGV[1] == 'open' then
-  redis.call('HSETNX', KEYS[2], 'next_id', text(now))
+  if tonumber(redis.call('HGET', KEYS[2], 'next_id') or 0) < now then redis.call('HSET', KEYS[2], 'next_id', text(now)) end
   local id = text(redis.call('HINCRBY', KEYS[2], 'next_id', 1))
   local row = row_of(ARGV[2], ARGV[3])
   redis.call('HSET', KEYS[1], id, row)
