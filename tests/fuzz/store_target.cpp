@@ -97,6 +97,7 @@ std::string numbers(std::initializer_list<std::uint64_t> list) {
 
 std::string text_of(const GroupInfo& group) {
   auto consumers = group.consumers;
+  std::erase(consumers, kSession);  // which session used which group is of this process: reopening forgets it
   std::sort(consumers.begin(), consumers.end());
   const auto same = [](const std::string& text) { return text; };
   return group.name.str() + " at " + group.cursor.to_string() + " lag " + text_of(group.lag) +

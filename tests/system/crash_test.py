@@ -487,14 +487,24 @@ class Load:
         world.calm = True
         client = world.daemon.client()
 
+        def ask(question):
+            """A store that is away for a moment says so, and is asked again."""
+            for last in range(100):
+                try:
+                    return question()
+                except AssertionError as error:
+                    if " <503 " not in str(error) or last == 99:
+                        raise
+                    time.sleep(0.1)
+
         def through():
-            return not world.healthy() or harness.lag_of(client.group(GROUP)) == (0, 0, 0)
+            return not world.healthy() or harness.lag_of(ask(lambda: client.group(GROUP))) == (0, 0, 0)
         harness.wait_until(through, 120, "the group is through", every=0.1)
         world.consuming = False
         for thread in self.consumers:
             thread.join(30)
-        info = client.group(GROUP)
-        dead = {letter["event"]["id"] for letter in client.dead_letters(GROUP)}
+        info = ask(lambda: client.group(GROUP))
+        dead = {letter["event"]["id"] for letter in ask(lambda: client.dead_letters(GROUP))}
         if world.daemon.terminate() != 0:
             complaints.append("SIGTERM at the end: not exit code 0")
         world.journal.file.close()

@@ -75,7 +75,7 @@ class NewStore(harness.Case):
         program = os.path.join(copy, "program")
         # The copy's registry comes first, so the one in the library is not taken.
         self.call([flags[0], *sanitize, *objects, str(harness.BUILD / "libmillrace.a"), "-lboost_json", "-lboost_url",
-                   "-lspdlog", "-lfmt", "-lsqlite3", "-lpthread", "-o", program])
+                   "-lspdlog", "-lfmt", "-lsqlite3", "-lhiredis", "-lssl", "-lcrypto", "-lpthread", "-o", program])
         first, second, third = self.call([program], cwd=copy).splitlines()
         self.assertEqual(first, "null: 1")
         self.assertIn("null:", second, "the error for an unknown kind lists the new one")

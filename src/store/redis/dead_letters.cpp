@@ -92,7 +92,7 @@ std::optional<RedisLedger::Dead> RedisLedger::dead_letter(const Group& group, Or
 }
 
 std::vector<DeadLetter> RedisLedger::dead_letters(const GroupName& name, const DeadLetterQuery& query) {
-  const StreamName stream = decide(name, "dead letters", [&](Turn& turn) {
+  const StreamName stream = look(name, "dead letters", [&](Turn& turn) {
     make_current(turn);
     if (!turn.stale) turn.group.state.expire(turn.now, session_end());
     return turn.group.identity.stream;

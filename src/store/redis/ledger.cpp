@@ -151,7 +151,7 @@ std::vector<GroupInfo> RedisLedger::groups() {
 GroupInfo RedisLedger::group(const GroupName& name) {
   const std::shared_ptr<Slot> slot = slot_of(name);
   for (bool again = false;; again = true) {
-    decide(name, "read group", [&](Turn& turn) {
+    look(name, "read group", [&](Turn& turn) {
       turn.group.state.expire(turn.now, session_end());
       turn.current = true;  // what is told is looked at below
       return 0;
@@ -288,7 +288,7 @@ std::vector<std::size_t> RedisLedger::extend(const GroupName& name, std::span<co
 
 std::vector<PendingEvent> RedisLedger::pending(const GroupName& name, Position after, std::size_t limit) {
   const Ordinal from = pack(after, "pending");
-  return decide(name, "pending", [&](Turn& turn) {
+  return look(name, "pending", [&](Turn& turn) {
     std::vector<PendingEvent> all;
     make_current(turn);
     if (turn.stale) return all;

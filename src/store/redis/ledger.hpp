@@ -88,6 +88,8 @@ class RedisLedger final : public Ledger {
   // ledger_turn.cpp: one call on one group
   template <class Decision>
   auto decide(const GroupName& name, std::string_view operation, Decision decision);
+  template <class Decision>
+  auto look(const GroupName& name, std::string_view operation, Decision decision);
   std::shared_ptr<Slot> slot_of(const GroupName& name);
   Turn begin(Slot& slot, const GroupName& name, std::string_view operation);
   bool finish(Turn& turn, std::string_view operation);  ///< false: decide again
@@ -193,6 +195,17 @@ auto RedisLedger::decide(const GroupName& name, std::string_view operation, Deci
       throw;
     }
     slot->drop();
+  }
+}
+
+/// The same of a question. What it notes on the way (leases that ran out) is nothing that who asks has to know of.
+template <class Decision>
+auto RedisLedger::look(const GroupName& name, std::string_view operation, Decision decision) {
+  try {
+    return decide(name, operation, decision);
+  } catch (const Error& error) {
+    if (error.code() != Errc::outcome_unknown) throw;
+    throw Error(Errc::unavailable, error.operation(), error.object(), "no answer came; retry", error.native());
   }
 }
 

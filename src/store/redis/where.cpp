@@ -48,7 +48,7 @@ std::vector<ReplayStatus> RedisLedger::replay(const GroupName& name, std::string
 
 Whereabouts RedisLedger::where(const GroupName& name, Position position) {
   const Ordinal ordinal = pack(position, "where");
-  return decide(name, "where", [&](Turn& turn) {
+  return look(name, "where", [&](Turn& turn) {
     Whereabouts where;
     make_current(turn);
     if (turn.stale) return where;

@@ -171,12 +171,13 @@ TEST_F(SqliteBadDisk, AReadThatTheDiskRefusesIsNoDamage) {
   open();
   for (const char* suffix : {".db", "-wal"}) {
     if (*suffix == '-') append("in the log");
-    disk_.fail(What::read, 1, suffix);
+    const int before = disk_.failures();
+    disk_.fail(What::read, 1 << 30, suffix);  // whoever reads: housekeeping may be first
     EXPECT_EQ(code_of([&] { store_->log().read("events", {}); }), Errc::unavailable) << suffix;
     disk_.heal();
+    EXPECT_GT(disk_.failures(), before);
     EXPECT_EQ(store_->log().read("events", {}).events.front().event.id, "before");
   }
-  EXPECT_EQ(disk_.failures(), 2);
 }
 
 }  // namespace

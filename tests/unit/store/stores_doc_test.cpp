@@ -49,8 +49,7 @@ TEST(StoresDoc, SaysWhatTheStoresSay) {
     ASSERT_EQ(std::getenv("CI"), nullptr) << "redis-server is missing, and CI must have it";
     GTEST_SKIP() << "redis-server is missing";
   }
-  const auto path =
-      std::filesystem::path(__FILE__).parent_path().parent_path().parent_path().parent_path() / "docs" / "stores.md";
+  const auto path = std::filesystem::path(MILLRACE_CHECKOUT) / "docs" / "stores.md";
   std::ifstream in(path);
   ASSERT_TRUE(in) << path;
   std::stringstream content;
