@@ -292,9 +292,10 @@ Reply Client::run(Purpose purpose, const Script& script, std::vector<std::string
   return reply;
 }
 
-// NOLINTNEXTLINE(performance-unnecessary-value-param): they end here
+// NOLINTBEGIN(performance-unnecessary-value-param): they end here
 void Client::run_async(Purpose purpose, const Script& script, std::vector<std::string> keys,
                        std::vector<std::string> args, Done done, Access access) {
+  // NOLINTEND(performance-unnecessary-value-param)
   const auto give = std::make_shared<Done>(std::move(done));
   try {
     RequestPtr request = impl_->make(script, keys, args, access);
