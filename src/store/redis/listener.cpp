@@ -142,6 +142,7 @@ struct Listener::Impl : std::enable_shared_from_this<Listener::Impl> {
 
   void look(std::vector<std::string> keys) {
     std::vector<Command> commands;
+    commands.reserve(keys.size());
     for (const std::string& key : keys) commands.push_back({"XREVRANGE", key, "+", "-", "COUNT", "1"});
     RequestPtr request = question(commands, client.around.url.timeout);
     request->done = [this, keys = std::move(keys)](const Replies& outcome) {
