@@ -34,7 +34,8 @@ void check_expired_dead_letter(Subject& subject) {
     expires = dead_letter_that_expires(subject, "soon-" + std::to_string(in.count()), in);
   }
   require(expires.has_value(), "an event is delivered before its expirytime");
-  while (wall_now() <= *expires) std::this_thread::sleep_for(Milliseconds{20});
+  // By the store's clock, which a store beyond a socket knows only as well as its first answer was quick.
+  while (wall_now() <= *expires + std::chrono::seconds{1}) std::this_thread::sleep_for(Milliseconds{20});
   const std::uint64_t before = ledger.group("g").expired;
   require_equal(ledger.redrive("g", {}), 1U, "redriven dead letters");
   require(ledger.claim("g", claim_by("c")).deliveries.empty(), "a redriven event that has expired is handed to nobody");
