@@ -53,7 +53,7 @@ class Known:
         self.batches = []                            # ids sent together, for the first time
         self.groups, self.maybe_groups = set(), set()
         self.leases = collections.defaultdict(dict)  # group → lease → id
-        self.settled = collections.defaultdict(dict)  # (group, how) → id → moment of the answer
+        self.settled = collections.defaultdict(dict)  # (group, how) → id → moment of sending: a redrive that ended later may have met it
         self.maybe = collections.defaultdict(dict)    # (group, how) → id → latest moment of sending, answered or not
         self.redriven = collections.defaultdict(list)  # group → (sent, answered or None)
         self.trimmed, self.maybe_trimmed = 0, 0
@@ -115,7 +115,7 @@ class Known:
         for lease in possible:
             self.maybe[group, how][names[lease]] = entry["sent"]
             if entry["status"] == "ok":
-                self.settled[group, how][names[lease]] = entry["at"]
+                self.settled[group, how][names[lease]] = entry["sent"]
 
     def take_redrive(self, entry, _):
         if entry["status"] not in ("unavailable", "store_full", "busy"):

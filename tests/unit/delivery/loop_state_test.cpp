@@ -200,7 +200,7 @@ TEST(LoopState, DoesNotClaimAheadOfHandlersThatAreThroughInAMoment) {
   s.batch = 100;
   s.begin();
   s.claimed("-------------------------------");
-  for (const std::size_t run : {1, 2, 4, 8, 16}) {
+  for (const std::size_t run : {1U, 2U, 4U, 8U, 16U}) {
     s.answered(0, std::vector(run, Outcome::ack()));
     EXPECT_THAT(s.settled(), testing::SizeIs(run == 16 ? 1 : 0)) << "all are answered: claim";
     EXPECT_THAT(s.finished(0, 1us), testing::SizeIs(run == 16 ? 0 : 1)) << "the next run";

@@ -118,7 +118,7 @@ TEST(RedisBadDay, CutInTheMiddleOfAnAnswer) {
   std::future<Reply> read = std::async(std::launch::async, [&] {
     return client.call(Purpose::key_value, {"GET", "k"}, Access::read);
   });
-  ASSERT_TRUE(eventually([&] { return client.figures(Purpose::key_value).last_error != ""; }));
+  ASSERT_TRUE(eventually([&] { return !client.figures(Purpose::key_value).last_error.empty(); }));
   gate.open();
   EXPECT_EQ(read.get().as_text().size(), 100'000U) << "a read is sent once more";
 

@@ -339,7 +339,7 @@ TEST_F(RedisLedgerTest, ALedgerThatRemembersAndOneThatReadsAnewEachTimeAgree) {
   settings.retry.max_crashes = 2;
   remembers.make_group("a", {}, settings);
   forgets.make_group("b", {}, settings);
-  std::mt19937_64 random(GTEST_FLAG_GET(random_seed) + 11);
+  std::mt19937_64 random(static_cast<std::uint64_t>(GTEST_FLAG_GET(random_seed)) + 11);
   std::vector<std::pair<Delivery, Delivery>> held;
   std::vector<Position> positions;
   const auto below = [&](std::size_t n) { return std::uniform_int_distribution<std::size_t>(0, n - 1)(random); };
