@@ -53,7 +53,7 @@ class Known:
         self.batches = []                            # ids sent together, for the first time
         self.groups, self.maybe_groups = set(), set()
         self.leases = collections.defaultdict(dict)  # group → lease → id
-        self.settled = collections.defaultdict(dict)  # (group, how) → id → moment of sending: a redrive that ended later may have met it
+        self.settled = collections.defaultdict(dict)  # (group, how) → id → moment of sending
         self.maybe = collections.defaultdict(dict)    # (group, how) → id → latest moment of sending, answered or not
         self.redriven = collections.defaultdict(list)  # group → (sent, answered or None)
         self.trimmed, self.maybe_trimmed = 0, 0
