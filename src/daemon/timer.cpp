@@ -40,7 +40,9 @@ void Timer::stop() {
     changed_.notify_one();
   }
   if (thread_.joinable()) thread_.join();
-  entries_.clear();
+  std::map<Entry, std::function<void()>> forgotten;  // destroyed outside the lock
+  const std::lock_guard lock(mutex_);
+  forgotten.swap(entries_);
   due_.clear();
 }
 

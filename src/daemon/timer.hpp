@@ -11,7 +11,7 @@
 
 namespace millrace::daemon {
 
-/// Calls back later, on its one thread. Callbacks must not block nor throw. Thread-safe.
+/// Calls back later, on its one thread. Callbacks must not block nor throw. Thread-safe; stop() is for one thread.
 class Timer {
  public:
   using Id = std::uint64_t;  ///< 0 = none
@@ -22,11 +22,12 @@ class Timer {
   void stop();         ///< forgets what is not due, joins
 
  private:
+  using Entry = std::pair<std::chrono::steady_clock::time_point, Id>;
   void run();
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<std::pair<std::chrono::steady_clock::time_point, Id>, std::function<void()>> entries_;
+  std::map<Entry, std::function<void()>> entries_;
   std::map<Id, std::chrono::steady_clock::time_point> due_;
   Id last_ = 0;
   bool stopped_ = false;
