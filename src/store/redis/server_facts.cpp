@@ -77,7 +77,7 @@ Level ServerFacts::level() const noexcept {
 }
 
 std::vector<std::string> config_question() {
-  return {"CONFIG", "GET", "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy"};
+  return {"CONFIG", "GET", "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "aof-load-truncated", "maxmemory-policy"};
 }
 
 ServerFacts read_facts(const Reply* hello, const Reply& info, const Reply& config) {
@@ -103,6 +103,7 @@ ServerFacts read_facts(const Reply* hello, const Reply& info, const Reply& confi
     facts.appendonly = pair_value(config, "appendonly");
     facts.appendfsync = pair_value(config, "appendfsync");
     facts.no_fsync_on_rewrite = pair_value(config, "no-appendfsync-on-rewrite");
+    facts.load_truncated = pair_value(config, "aof-load-truncated");
     facts.maxmemory_policy = pair_value(config, "maxmemory-policy");
   }
   return facts;
@@ -146,6 +147,13 @@ std::optional<Error> why_unfit(const ServerFacts& facts, const RedisUrl& url) {
                      " connected replicas and the URL asks for replicas=" + std::to_string(url.replicas));
   }
   return std::nullopt;
+}
+
+std::optional<std::string> why_doubtful(const ServerFacts& facts) {
+  if (facts.appendonly != "yes" || facts.load_truncated != "yes") return std::nullopt;
+  return "aof-load-truncated is yes: when the server is killed while it writes, its second start after that may bring "
+         "back a part of what nobody was answered, such as events that were published again meanwhile; set it to no, "
+         "and run redis-check-aof --fix before a start (docs/stores.md)";
 }
 
 }  // namespace millrace::store::redis

@@ -23,6 +23,7 @@ struct ServerFacts {
   std::string appendonly = {};           ///< "yes", "no"
   std::string appendfsync = {};          ///< "always", "everysec", "no"
   std::string no_fsync_on_rewrite = {};  ///< `no-appendfsync-on-rewrite`: "yes", "no"
+  std::string load_truncated = {};       ///< `aof-load-truncated`: "yes", "no"
   std::string maxmemory_policy = {};
 
   /// What the settings say; the URL is not asked.
@@ -42,5 +43,9 @@ Level level_of(const ServerFacts& facts, const RedisUrl& url) noexcept;
 /// {invalid_argument} for a cluster, a sentinel, settings that give less than asked or throw keys away; {unavailable}
 /// for what passes: it loads, is a replica, has too few replicas.
 std::optional<Error> why_unfit(const ServerFacts& facts, const RedisUrl& url);
+
+/// What an operator should change although the server will do, or nothing: its file of commands may bring back a part of
+/// a torn transaction (docs/stores.md, "A torn file").
+std::optional<std::string> why_doubtful(const ServerFacts& facts);
 
 }  // namespace millrace::store::redis

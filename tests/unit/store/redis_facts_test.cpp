@@ -28,6 +28,7 @@ ServerFacts good() {
           .appendonly = "yes",
           .appendfsync = "always",
           .no_fsync_on_rewrite = "no",
+          .load_truncated = "no",
           .maxmemory_policy = "noeviction"};
 }
 
@@ -44,7 +45,7 @@ TEST(RedisServerFacts, AreReadFromInfoAndConfig) {
       text("# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n# Replication\r\nrole:master\r\n"
            "connected_slaves:2\r\nloading:0\r\naof_enabled:1\r\nmaxmemory_policy:noeviction\r\ncluster_enabled:0\r\n"),
       texts({"appendonly", "yes", "maxmemory-policy", "noeviction", "appendfsync", "always",
-             "no-appendfsync-on-rewrite", "no"}));
+             "no-appendfsync-on-rewrite", "no", "aof-load-truncated", "no"}));
   ServerFacts expected = good();
   expected.replicas = 2;
   EXPECT_EQ(facts, expected);
@@ -100,6 +101,18 @@ TEST(RedisServerFacts, RefuseWhatIsNotSupportedByName) {
   const std::string evicts = why(facts, "", Errc::invalid_argument);
   EXPECT_NE(evicts.find("volatile-ttl"), std::string::npos);
   EXPECT_NE(evicts.find("noeviction"), std::string::npos);
+}
+
+TEST(RedisServerFacts, ATornFileThatIsLoadedAnywayIsDoubtfulAndNotUnfit) {
+  ServerFacts facts = good();
+  EXPECT_EQ(why_doubtful(facts), std::nullopt);
+  facts.load_truncated = "yes";
+  EXPECT_EQ(why(facts, "", Errc::internal), "");
+  EXPECT_NE(why_doubtful(facts).value_or("").find("redis-check-aof"), std::string::npos);
+  facts.appendonly = "no";
+  EXPECT_EQ(why_doubtful(facts), std::nullopt);
+  facts.appendonly = "";  // not known
+  EXPECT_EQ(why_doubtful(facts), std::nullopt);
 }
 
 TEST(RedisServerFacts, PassingStatesAreTransient) {
