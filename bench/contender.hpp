@@ -44,7 +44,8 @@ std::unique_ptr<Contender> make_raw_preallocated(const std::string& dir);
 std::unique_ptr<Contender> make_redis(const std::string& dir);
 /// nullptr when no PostgreSQL server is installed.
 std::unique_ptr<Contender> make_postgres(const std::string& dir);
-std::unique_ptr<Contender> make_millrace_batches(const std::string& dir);
-std::unique_ptr<Contender> make_millrace_publishers(const std::string& dir, std::size_t publishers);
+/// With a store of that URL.
+std::unique_ptr<Contender> make_millrace_batches(const std::string& url);
+std::unique_ptr<Contender> make_millrace_publishers(const std::string& url, std::size_t publishers);
 
 }  // namespace bench

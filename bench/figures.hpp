@@ -18,5 +18,10 @@ void measure_reaction(const Options& options, Report& report);
 void measure_start(const Options& options, Report& report);
 /// What operations cost as one table grows, with ids that grow with time and with random ones.
 void measure_growth(const Options& options, Report& report);
+/// The store on Redis beside bare clients of the same server: append, consume and acknowledge, latency over two
+/// processes, memory.
+void measure_redis(const Options& options, Report& report);
+/// The second of those processes: handles so many events of the store at `url`, and tells when.
+int run_redis_child(const std::string& url, std::uint64_t events);
 
 }  // namespace bench

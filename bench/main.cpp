@@ -115,9 +115,9 @@ void enter_all(Race& race, const Options& options, Report& report) {
       report.not_measured.push_back("PostgreSQL: its server is not installed");
   }
   if (wants("batch") || wants("loop") || wants("http"))
-    race.enter("batches", make_millrace_batches(options.own_dir("millrace-batches")));
+    race.enter("batches", make_millrace_batches(options.sqlite_url("millrace-batches")));
   if (wants("publishers"))
-    race.enter("publishers", make_millrace_publishers(options.own_dir("millrace-publishers"), options.publishers));
+    race.enter("publishers", make_millrace_publishers(options.sqlite_url("millrace-publishers"), options.publishers));
   if (wants("http")) race.enter_http();
   if (wants("loop")) race.enter_loop();
 }
@@ -183,10 +183,18 @@ int run(const Options& options) {
   std::filesystem::create_directories(options.dir);
   Report report;
   report.conditions = describe_machine(options.dir);
-  options.growth ? measure_growth(options, report) : measure_figures(options, report);
+  if (options.growth) {
+    measure_growth(options, report);
+  } else if (options.redis) {
+    measure_redis(options, report);
+  } else {
+    measure_figures(options, report);
+  }
   std::filesystem::remove_all(options.dir + "/data");
 
-  const std::string path = options.dir + (options.growth ? "/growth.json" : "/results.json");
+  const std::string path = options.dir + (options.growth  ? "/growth.json"
+                                          : options.redis ? "/redis.json"
+                                                          : "/results.json");
   std::ofstream out(path);
   out << report.json() << '\n';
   out.close();
@@ -209,7 +217,11 @@ std::string fault_of(const Options& options) {
       (options.sizes.empty() || options.sizes.front() == 0 ||
        std::adjacent_find(options.sizes.begin(), options.sizes.end(), std::greater_equal<>()) != options.sizes.end()))
     return "--sizes: each must be more than the one before";
-  const bool needs_program = !options.growth && (options.only.contains("http") || options.only.contains("start"));
+  if (options.redis && options.rounds > options.redis_events)
+    return fmt::format("--rounds {}: there must be an event for each round", options.rounds);
+  if (options.redis && options.growth) return "--growth and --redis are measured one at a time";
+  const bool needs_program =
+      !options.growth && !options.redis && (options.only.contains("http") || options.only.contains("start"));
   if (needs_program && !std::filesystem::exists(options.program))
     return fmt::format("--program {}: it is not there; build target millrace_program, or leave out http and start",
                        options.program);
@@ -223,6 +235,10 @@ std::string bench::Options::own_dir(const std::string& name) const {
   std::filesystem::remove_all(own);
   std::filesystem::create_directories(own);
   return own;
+}
+
+std::string bench::Options::sqlite_url(const std::string& name) const {
+  return "sqlite:" + own_dir(name) + "/millrace.db";
 }
 
 int main(int argc, char** argv) {
@@ -241,28 +257,35 @@ int main(int argc, char** argv) {
   count("--single-events", options.single_events, "events of one publisher alone");
   count("--http-events", options.http_events, "events over HTTP");
   count("--start-events", options.start_events, "events in the store that a daemon starts with");
-  count("--latency-seconds", options.latency_seconds, "how long 10,000 events/s are published");
+  count("--latency-seconds", options.latency_seconds, "how long 10,000 events/s are published (with --redis, 5,000)");
+  count("--redis-events", options.redis_events, "events per figure with --redis");
   count("--rounds", options.rounds, "rounds the events are divided into");
   count("--publishers", options.publishers, "single-event publishers");
   app.add_option("--only", only, fmt::format("figures: {}", fmt::join(options.only, ", ")))
       ->delimiter(',')
       ->check(CLI::IsMember(options.only));
+  app.add_flag("--redis", options.redis,
+               "instead: batch, publishers, loop and latency of the store on Redis (redis.json)");
   app.add_flag("--growth", options.growth, "instead: what operations cost as one table grows (growth.json)");
   app.add_option("--sizes", options.sizes, "sizes of the table with --growth")->delimiter(',')->capture_default_str();
   app.add_option("--dir", options.dir, "where data and results.json go; should be a real disk")->capture_default_str();
   app.add_option("--program", options.program, "the millrace that serves")->capture_default_str();
   app.add_flag("--markdown", options.markdown, "print the section for docs/performance.md");
   app.add_option("--loop-child", options.loop_child)->group("");
+  app.add_option("--redis-child", options.redis_child)->group("");
   CLI11_PARSE(app, argc, argv);
   options.only = {only.begin(), only.end()};
-  if (const std::string fault = fault_of(options); !fault.empty()) {
+  const bool child = !options.loop_child.empty() || !options.redis_child.empty();
+  if (const std::string fault = child ? std::string() : fault_of(options); !fault.empty()) {
     fmt::print(stderr, "millrace_bench: {}\n", fault);
     return 2;
   }
 
   ::signal(SIGPIPE, SIG_IGN);  // a child that died is an error with words
   try {
-    return options.loop_child.empty() ? run(options) : run_loop_child(options.loop_child, options.loop_events);
+    if (!options.loop_child.empty()) return run_loop_child(options.loop_child, options.loop_events);
+    if (!options.redis_child.empty()) return run_redis_child(options.redis_child, options.redis_events);
+    return run(options);
   } catch (const std::exception& e) {
     fmt::print(stderr, "millrace_bench: {}\n", e.what());
     return 1;

@@ -30,7 +30,7 @@ void check(const std::vector<AppendResult>& results, std::size_t count) {
 
 class MillraceLog : public Contender {
  public:
-  explicit MillraceLog(const std::string& dir) : store_(millrace::open_store("sqlite:" + dir + "/millrace.db")) {}
+  explicit MillraceLog(const std::string& url) : store_(millrace::open_store(url)) {}
 
   void verify(std::uint64_t count) override { verify_log(*store_, count, name()); }
   std::vector<double> latencies() const override { return latencies_; }
@@ -60,7 +60,7 @@ class Batches : public MillraceLog {
 // Each publisher has one event on its way and sends its next one when that is acknowledged.
 class Publishers : public MillraceLog {
  public:
-  Publishers(const std::string& dir, std::size_t publishers) : MillraceLog(dir), publishers_(publishers) {}
+  Publishers(const std::string& url, std::size_t publishers) : MillraceLog(url), publishers_(publishers) {}
   std::string name() const override { return "Millrace, " + std::to_string(publishers_) + " single-event publishers"; }
 
   double round(std::span<const Event> events) override {
@@ -132,11 +132,11 @@ class Publishers : public MillraceLog {
 
 }  // namespace
 
-std::unique_ptr<Contender> make_millrace_batches(const std::string& dir) {
-  return std::make_unique<Batches>(dir);
+std::unique_ptr<Contender> make_millrace_batches(const std::string& url) {
+  return std::make_unique<Batches>(url);
 }
-std::unique_ptr<Contender> make_millrace_publishers(const std::string& dir, std::size_t publishers) {
-  return std::make_unique<Publishers>(dir, publishers);
+std::unique_ptr<Contender> make_millrace_publishers(const std::string& url, std::size_t publishers) {
+  return std::make_unique<Publishers>(url, publishers);
 }
 
 }  // namespace bench

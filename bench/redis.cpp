@@ -2,15 +2,13 @@
 // Redis as one would use it for the same promise: a stream, a set of ids beside it, one script call per batch, each
 // answered after the append-only file was fsynced. The script is the cheapest that refuses duplicates: it does not even
 // remember a duplicate's first position, which Millrace answers.
-
-#include <hiredis/hiredis.h>
+//
+// Beside Millrace's own store on Redis also: the same script called for single events, and bare XADD without any ids.
 
 #include <algorithm>
 #include <stdexcept>
-#include <thread>
 
-#include "child.hpp"
-#include "contender.hpp"
+#include "redis_bare.hpp"
 #include "workload.hpp"
 
 namespace bench {
@@ -28,102 +26,132 @@ end
 return added
 )";
 
-struct FreeReply {
-  void operator()(redisReply* reply) const { freeReplyObject(reply); }
-};
-using Reply = std::unique_ptr<redisReply, FreeReply>;
+using Words = BareClient::Words;
 
-// A server of our own: own directory, own socket, no port.
-class Server {
+void add(Words& words, const millrace::Event& e) {
+  words.insert(words.end(), {e.id, e.source, e.type, e.subject, e.time, e.datacontenttype, *e.data});
+}
+
+Words xadd(const millrace::Event& e) {
+  return {"XADD", "events",  "*",       "id",   e.id,   "source",          e.source,          "type",
+          e.type, "subject", e.subject, "time", e.time, "datacontenttype", e.datacontenttype, "data",
+          *e.data};
+}
+
+class Bare : public ServedContender {
  public:
-  Server(const std::string& program, const std::string& dir)
-      : process_(
-            {program, "--port", "0", "--unixsocket", socket(), "--dir", dir, "--appendonly", "yes", "--appendfsync",
-             "always", "--auto-aof-rewrite-percentage", "0", "--save", "", "--logfile", "redis.log"},
-            {}) {
-    for (int tries = 0; tries < 500 && process_.running(); ++tries) {
-      connection_.reset(redisConnectUnix(socket().c_str()));
-      if (connection_ && connection_->err == 0) return;
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    }
-    throw std::runtime_error("redis: the server did not start; see " + dir + "/redis.log");
+  Bare(const std::string& dir, BareWay way) : server_(dir), client_(server_.socket()), way_(way) {
+    const auto sha = client_.call({"SCRIPT", "LOAD", kScript});
+    sha_.assign(sha->str, sha->len);
+  }
+  const RedisServer& server() const override { return server_; }
+
+  void verify(std::uint64_t count) override {
+    verify_stream(client_, "events", 1, count, name());
+    if (way_ == BareWay::xadd) return;
+    if (client_.call({"SCARD", "ids"})->integer != static_cast<long long>(count))
+      throw std::runtime_error("redis: an id is missing");
   }
 
-  Reply call(const std::vector<std::string_view>& words) {
-    std::vector<const char*> texts;
-    std::vector<std::size_t> sizes;
-    for (const auto word : words) {
-      texts.push_back(word.data());
-      sizes.push_back(word.size());
-    }
-    Reply reply(static_cast<redisReply*>(
-        redisCommandArgv(connection_.get(), static_cast<int>(words.size()), texts.data(), sizes.data())));
-    if (!reply) throw std::runtime_error(std::string("redis: ") + connection_->errstr);
-    if (reply->type == REDIS_REPLY_ERROR) throw std::runtime_error(std::string("redis: ") + reply->str);
-    return reply;
+ protected:
+  [[nodiscard]] Words evalsha() const { return {"EVALSHA", sha_, "2", "events", "ids"}; }
+  [[nodiscard]] BareWay way() const { return way_; }
+
+  RedisServer server_;
+  BareClient client_;
+
+ private:
+  BareWay way_;
+  std::string sha_;
+};
+
+class BareBatches : public Bare {
+ public:
+  using Bare::Bare;
+  std::string name() const override {
+    return way() == BareWay::xadd ? "bare client, 1000 XADD in one go" : "Redis, appendfsync always";
+  }
+
+  double round(std::span<const millrace::Event> events) override {
+    return way() == BareWay::xadd ? commands(events) : scripts(events);
   }
 
  private:
-  [[nodiscard]] std::string socket() const { return socket_dir_.path() + "/redis.sock"; }
-  struct Disconnect {
-    void operator()(redisContext* context) const { redisFree(context); }
-  };
-  TemporaryDir socket_dir_;
-  Child process_;  // killed at the end: what it holds was verified, an orderly end would only write it once more
-  std::unique_ptr<redisContext, Disconnect> connection_;
-};
-
-class Redis : public Contender {
- public:
-  Redis(const std::string& program, const std::string& dir) : server_(program, dir) {
-    const Reply sha = server_.call({"SCRIPT", "LOAD", kScript});
-    sha_.assign(sha->str, sha->len);
-  }
-  std::string name() const override { return "Redis, appendfsync always"; }
-
-  double round(std::span<const millrace::Event> events) override {
-    std::vector<std::vector<std::string_view>> calls;
+  double scripts(std::span<const millrace::Event> events) {
+    std::vector<Words> calls;
     for (std::size_t at = 0; at < events.size(); at += kBatch) {
-      auto& words = calls.emplace_back(std::vector<std::string_view>{"EVALSHA", sha_, "2", "events", "ids"});
-      for (const auto& e : events.subspan(at, std::min(kBatch, events.size() - at)))
-        words.insert(words.end(), {e.id, e.source, e.type, e.subject, e.time, e.datacontenttype, *e.data});
+      auto& words = calls.emplace_back(evalsha());
+      for (const auto& e : events.subspan(at, std::min(kBatch, events.size() - at))) add(words, e);
     }
     const auto start = Clock::now();
     long long stored = 0;
-    for (const auto& words : calls) stored += server_.call(words)->integer;
+    for (const auto& words : calls) stored += client_.call(words)->integer;
     const double seconds = seconds_since(start);
     if (stored != static_cast<long long>(events.size()))
       throw std::runtime_error("redis: events were refused as duplicates");
     return seconds;
   }
 
-  void verify(std::uint64_t count) override {
-    Roll roll(count);
-    std::string after = "-";
-    for (;;) {
-      const Reply page = server_.call({"XRANGE", "events", after, "+", "COUNT", "1000"});
-      if (page->elements == 0) break;
-      for (std::size_t i = 0; i < page->elements; ++i) {
-        const redisReply* const fields = page->element[i]->element[1];
-        roll.mark({fields->element[1]->str, fields->element[1]->len});
-      }
-      const redisReply* const last = page->element[page->elements - 1]->element[0];
-      after = "(" + std::string(last->str, last->len);
+  double commands(std::span<const millrace::Event> events) {
+    std::vector<Words> calls;
+    calls.reserve(events.size());
+    for (const auto& e : events) calls.push_back(xadd(e));
+    const auto start = Clock::now();
+    for (std::size_t at = 0; at < calls.size(); at += kBatch) {
+      const std::size_t end = std::min(at + kBatch, calls.size());
+      for (std::size_t i = at; i < end; ++i) client_.queue(calls[i]);
+      for (std::size_t i = at; i < end; ++i) client_.reply();
     }
-    roll.check(name());
+    return seconds_since(start);
+  }
+};
+
+/// So many commands are on their way, each with one event; whatever is answered makes room for the next.
+class BarePublishers : public Bare {
+ public:
+  BarePublishers(const std::string& dir, BareWay way, std::size_t publishers)
+      : Bare(dir, way), publishers_(publishers) {}
+  std::string name() const override {
+    return std::string("bare client, ") + (way() == BareWay::xadd ? "XADD" : "EVALSHA") + " of single events, " +
+           std::to_string(publishers_) + " on their way";
+  }
+
+  double round(std::span<const millrace::Event> events) override {
+    std::vector<Words> calls;
+    calls.reserve(events.size());
+    for (const auto& e : events) {
+      calls.push_back(way() == BareWay::xadd ? xadd(e) : evalsha());
+      if (way() == BareWay::script) add(calls.back(), e);
+    }
+    const auto start = Clock::now();
+    std::size_t sent = 0;
+    while (sent < std::min(publishers_, calls.size())) client_.queue(calls[sent++]);
+    for (std::size_t answered = 0; answered < calls.size(); ++answered) {
+      const auto reply = client_.reply();
+      if (way() == BareWay::script && reply->integer != 1)
+        throw std::runtime_error("redis: an event was refused as a duplicate");
+      if (sent < calls.size()) client_.queue(calls[sent++]);
+    }
+    return seconds_since(start);
   }
 
  private:
-  Server server_;
-  std::string sha_;
+  std::size_t publishers_;
 };
 
 }  // namespace
 
 std::unique_ptr<Contender> make_redis(const std::string& dir) {
-  const std::string program = find_program("redis-server");
-  if (program.empty()) return nullptr;
-  return std::make_unique<Redis>(program, dir);
+  if (!RedisServer::installed()) return nullptr;
+  return make_bare_batches(dir, BareWay::script);
+}
+
+std::unique_ptr<ServedContender> make_bare_batches(const std::string& dir, BareWay way) {
+  return std::make_unique<BareBatches>(dir, way);
+}
+
+std::unique_ptr<ServedContender> make_bare_publishers(const std::string& dir, BareWay way, std::size_t publishers) {
+  return std::make_unique<BarePublishers>(dir, way, publishers);
 }
 
 }  // namespace bench
