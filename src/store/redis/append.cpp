@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <future>
 #include <iterator>
+#include <numeric>
 #include <utility>
 
 #include "base/log.hpp"
@@ -27,19 +29,26 @@ constexpr std::size_t kQueueBytes = 64 << 20;
 /// Redis takes about a million words per command, and a script hands about eight thousand to one of its calls.
 constexpr std::size_t kMostWords = 1'000'000;
 constexpr std::size_t kMostWordsOfEvent = 6'000;
+constexpr std::size_t kRunHead = 24;  // bytes of a count before a run, at most
 
-void encode(Event* owned, const Event& event, std::vector<std::string>& words) {
-  const auto data = event.data ? std::optional<std::string_view>(*event.data) : std::nullopt;
-  words.push_back(fmt::format("{:016x}", content_fingerprint(event.type, data)));
-  words.push_back(std::to_string(event_bytes(event)));
-  const std::size_t count = words.size();
-  words.emplace_back();
-  const std::string& id = event.id;
-  if (2 * event.extensions.size() > kMostWordsOfEvent) {
-    throw Error(Errc::too_large, "append", id, "an event on Redis has at most 3000 extensions");
-  }
-  owned ? encode_fields(std::move(*owned), words) : encode_fields(event, words);
-  words[count] = std::to_string(words.size() - count - 1);
+/// An item of the script's answer: events stored in a row, of which the first stands at `first`.
+struct StoredRow {
+  Position first = {};
+  std::uint64_t more = 0;  ///< stand behind it, each one sequence number further
+};
+
+/// nullopt for an item that says something else.
+std::optional<StoredRow> stored_row(std::string_view item) {
+  StoredRow row;
+  const auto plus = item.find('+');
+  const auto first = parse_id(item.substr(0, plus));
+  if (!first) return std::nullopt;
+  row.first = *first;
+  if (plus == std::string_view::npos) return row;
+  const char* const end = item.data() + item.size();
+  const auto [stop, failure] = std::from_chars(item.data() + plus + 1, end, row.more);
+  if (failure != std::errc{} || stop != end) return std::nullopt;
+  return row;
 }
 
 void call(const AppendCompletion& done, const StreamName& stream, AppendAnswer answer) noexcept {
@@ -76,27 +85,64 @@ Appender::~Appender() {
   stop();
 }
 
-Appender::Job Appender::job_of(const StreamName& stream, std::span<Event> owned,
-                               std::span<const Event> borrowed) const {
-  Job job{.stream = stream, .words = {}, .events = borrowed.size(), .done = {}};
-  job.words.reserve(borrowed.size() * 20);
-  for (const Event& event : borrowed) job.bytes += event_bytes(event);
-  for (std::size_t i = 0; i < borrowed.size(); ++i) {
-    encode(owned.empty() ? nullptr : &owned[i], borrowed[i], job.words);
-  }
-  if (job.words.size() > kMostWords) {
+Appender::Job Appender::job_of(const StreamName& stream, std::span<const Event> events) {
+  Job job{.stream = stream, .events = events.size()};
+  for (const Event& event : events) encode(event, job);
+  for (const Run& run : job.runs) job.words += run.names.count + run.words.count + 1;
+  if (job.words > kMostWords) {
     throw Error(Errc::too_large, "append", stream.str(),
-                "one append on Redis has at most 1000000 fields and values, this has " +
-                    std::to_string(job.words.size()) + "; append fewer events at a time");
+                "one append on Redis has at most 1000000 fields and values, this has " + std::to_string(job.words) +
+                    "; append fewer events at a time");
   }
   return job;
+}
+
+void Appender::encode(const Event& event, Job& job) {
+  if (2 * event.extensions.size() > kMostWordsOfEvent) {
+    throw Error(Errc::too_large, "append", event.id, "an event on Redis has at most 3000 extensions");
+  }
+  EncodedWords names;
+  for_each_field(event, [&names](std::string_view name, std::string_view) { names.add(name); });
+  if (job.runs.empty() || job.runs.back().names.bytes != names.bytes) job.runs.push_back({.names = std::move(names)});
+  Run& run = job.runs.back();
+  ++run.events;
+  const std::size_t weight = event_bytes(event);
+  job.bytes += weight;
+  const auto data = event.data ? std::optional<std::string_view>(*event.data) : std::nullopt;
+  run.words.add(fmt::format("{:016x}", content_fingerprint(event.type, data)));
+  run.words.add(std::to_string(weight));
+  for_each_field(event, [&run](std::string_view, std::string_view value) { run.words.add(value); });
+}
+
+/// The script's arguments for their events, in order. Runs that meet become one.
+EncodedWords Appender::joined(const std::vector<Job>& jobs) {
+  std::vector<const Run*> runs;
+  std::size_t bytes = 0;
+  for (const Job& job : jobs) {
+    for (const Run& run : job.runs) {
+      runs.push_back(&run);
+      bytes += run.names.bytes.size() + run.words.bytes.size() + 2 * kRunHead;
+    }
+  }
+  EncodedWords all;
+  all.bytes.reserve(bytes);
+  for (auto first = runs.begin(); first != runs.end();) {
+    const auto other =
+        std::find_if(first, runs.end(), [&](const Run* run) { return run->names.bytes != (*first)->names.bytes; });
+    const auto count = [](std::size_t sum, const Run* run) { return sum + run->events; };
+    all.add(std::to_string(std::accumulate(first, other, std::size_t{0}, count)));
+    all.add(std::to_string((*first)->names.count));
+    all.add((*first)->names);
+    for (; first != other; ++first) all.add((*first)->words);
+  }
+  return all;
 }
 
 std::vector<AppendResult> Appender::append(const StreamName& stream, std::span<const Event> events) {
   // Shared: whoever sets it may still be at it when the waiting one has gone.
   const auto answered = std::make_shared<std::promise<AppendAnswer>>();
   auto answer = answered->get_future();
-  Job job = job_of(stream, {}, events);
+  Job job = job_of(stream, events);
   job.waits = true;
   job.done = [answered](AppendAnswer what) { answered->set_value(std::move(what)); };
   post(std::move(job));
@@ -105,10 +151,11 @@ std::vector<AppendResult> Appender::append(const StreamName& stream, std::span<c
   return std::get<std::vector<AppendResult>>(std::move(what));
 }
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): they end here
 void Appender::append_async(const StreamName& stream, std::vector<Event> events, AppendCompletion done) {
   std::optional<Job> job;
   try {
-    job = job_of(stream, events, events);
+    job = job_of(stream, events);
   } catch (const Error& error) {
     call(done, stream, error);
     return;
@@ -136,45 +183,43 @@ void Appender::post(Job job) {
 void Appender::send_what_waits() {
   while (under_way_ < kUnderWay && !queue_.empty()) {
     auto batch = std::make_shared<Batch>(Batch{.stream = queue_.front().stream, .jobs = {}});
-    const auto known = known_.find(batch->stream);
-    std::vector<std::string> args{batch->stream.str(), std::to_string(dedup_keep_.count()),
-                                  known == known_.end() ? "" : id_of(known->second), ""};
-    std::size_t events = 0, bytes = 0, words = 0;
+    std::size_t bytes = 0, words = 0;
     while (!queue_.empty() && queue_.front().stream == batch->stream) {
       Job& next = queue_.front();
-      const bool full = events + next.events > kBatchEvents || bytes + next.bytes > kBatchBytes ||
-                        words + next.words.size() > kMostWords;
+      const bool full = batch->events + next.events > kBatchEvents || bytes + next.bytes > kBatchBytes ||
+                        words + next.words > kMostWords;
       if (full && !batch->jobs.empty()) break;
-      events += next.events;
+      batch->events += next.events;
       bytes += next.bytes;
-      words += next.words.size();
+      words += next.words;
       queued_bytes_ -= next.bytes;
-      if (args.size() + next.words.size() > args.capacity()) args.reserve(2 * (args.size() + next.words.size()));
-      std::move(next.words.begin(), next.words.end(), std::back_inserter(args));
-      next.words.clear();
       batch->jobs.push_back(std::move(next));
       queue_.pop_front();
     }
-    args[3] = std::to_string(events);
     room_.notify_all();
-    send(batch, std::move(args));
+    send(batch);
   }
 }
 
-void Appender::send(const BatchPtr& batch, std::vector<std::string> args) {
+void Appender::send(const BatchPtr& batch) {
   ++under_way_;
+  const auto known = known_.find(batch->stream);
+  const EncodedWords events = joined(batch->jobs);
+  for (Job& job : batch->jobs) job.runs.clear();
   sender_ = std::this_thread::get_id();
-  client_.run_async(Purpose::append, scripts::append,
-                    {keys_.log(batch->stream), keys_.stream(batch->stream), keys_.ids(batch->stream),
-                     keys_.trimmed(batch->stream), keys_.streams(), keys_.erased(batch->stream)},
-                    std::move(args), [this, batch](Client::Outcome outcome) {
-                      batch->outcome = std::move(outcome);
-                      if (sender_.load() == std::this_thread::get_id()) {
-                        batch->refused = true;
-                      } else {
-                        answered(batch);
-                      }
-                    });
+  client_.run_async(
+      Purpose::append, scripts::append,
+      {keys_.log(batch->stream), keys_.stream(batch->stream), keys_.ids(batch->stream), keys_.trimmed(batch->stream),
+       keys_.streams(), keys_.erased(batch->stream)},
+      {batch->stream.str(), std::to_string(dedup_keep_.count()), known == known_.end() ? "" : id_of(known->second)},
+      events, [this, batch](Client::Outcome outcome) {
+        batch->outcome = std::move(outcome);
+        if (sender_.load() == std::this_thread::get_id()) {
+          batch->refused = true;
+        } else {
+          answered(batch);
+        }
+      });
   sender_ = std::thread::id{};
   if (!batch->refused) return;
   --under_way_;
@@ -185,10 +230,11 @@ void Appender::send(const BatchPtr& batch, std::vector<std::string> args) {
 /// On the client's thread: whoever waits in `append` is woken from here, completions have a thread of their own.
 void Appender::answered(const BatchPtr& batch) {
   const bool replicated = replicas_ > 0 && std::holds_alternative<Reply>(batch->outcome);
+  tell_losses(*batch);
   if (replicated) batch->reconnects = client_.figures(Purpose::append).reconnects;
-  if (!replicated) answer(*batch, true, std::nullopt);
-  const bool more =
-      replicated || std::any_of(batch->jobs.begin(), batch->jobs.end(), [](const Job& job) { return !job.waits; });
+  const auto waiting = std::count_if(batch->jobs.begin(), batch->jobs.end(), [](const Job& job) { return job.waits; });
+  if (!replicated && waiting != 0) answer(*batch, true, std::nullopt);
+  const bool more = replicated || waiting != std::ssize(batch->jobs);
   const std::lock_guard lock(mutex_);
   note_answered(*batch);
   if (more) {
@@ -206,9 +252,9 @@ void Appender::note_answered(const Batch& batch) {
   if (!reply || reply->kind != Reply::Kind::array) return;
   Position& last = known_[batch.stream];
   for (auto answer = reply->items.rbegin(); answer != reply->items.rend(); ++answer) {
-    const auto position = parse_id(answer->text);  // of what was stored; other answers are no positions
-    if (!position) continue;
-    last = std::max(last, *position);
+    const auto row = stored_row(answer->text);
+    if (!row) continue;
+    last = std::max(last, Position{row->first.high, row->first.low + row->more});
     return;
   }
 }
@@ -256,58 +302,70 @@ std::optional<Error> Appender::wait_for_replicas(const std::vector<BatchPtr>& ba
 }
 
 void Appender::answer(Batch& batch, bool waiting_ones, const std::optional<Error>& replicas) {
-  std::size_t first = 0;
-  for (Job& job : batch.jobs) {
-    const std::size_t begin = first;
-    first += job.events;
-    if (job.waits != waiting_ones) continue;
-    AppendAnswer what;
-    if (const Error* failure = std::get_if<Error>(&batch.outcome)) {
-      what = *failure;
-    } else if (replicas) {
-      what = *replicas;
-    } else {
-      try {
-        what = results_of(batch, begin, job.events);
-      } catch (const Error& error) {
-        what = error;
-      }
+  std::optional<Error> failure = replicas;
+  std::vector<AppendResult> results;
+  if (const Error* unanswered = std::get_if<Error>(&batch.outcome)) {
+    failure = *unanswered;
+  } else if (!replicas) {
+    try {
+      results = results_of(batch);
+    } catch (const Error& error) {
+      failure = error;
     }
-    call(job.done, batch.stream, std::move(what));
+  }
+  auto next = results.begin();
+  for (Job& job : batch.jobs) {
+    const auto begin = next;
+    if (!failure) next += static_cast<std::ptrdiff_t>(job.events);
+    if (job.waits != waiting_ones) continue;
+    if (failure) {
+      call(job.done, batch.stream, *failure);
+    } else {
+      call(job.done, batch.stream, std::vector<AppendResult>(begin, next));
+    }
   }
 }
 
-std::vector<AppendResult> Appender::results_of(const Batch& batch, std::size_t first, std::size_t count) const {
+std::vector<AppendResult> Appender::results_of(const Batch& batch) const {
   const std::vector<Reply>& answers = std::get<Reply>(batch.outcome).as_array();
-  if (answers.size() <= first + count) {
-    throw Error(Errc::internal, "append", batch.stream.str(),
-                "the append script answered for fewer events than it had");
+  const Durability reached = durability_of(client_.level());
+  std::vector<AppendResult> results;
+  results.reserve(batch.events);
+  for (std::size_t i = 0; i + 1 < answers.size(); ++i) {
+    const std::string_view text = answers[i].as_text();
+    if (text == "!") {
+      results.push_back({AppendStatus::conflict, std::nullopt, reached});
+    } else if (text.starts_with('=')) {
+      results.push_back({AppendStatus::duplicate, position_of(text.substr(1), "append's answer"), reached});
+    } else if (const auto row = stored_row(text); row && row->more < batch.events) {
+      for (std::uint64_t more = 0; more <= row->more; ++more) {
+        results.push_back({AppendStatus::stored, Position{row->first.high, row->first.low + more}, reached});
+      }
+    } else {
+      throw Error(Errc::internal, "append", batch.stream.str(), "the append script answered what it never says",
+                  answers[i].text);
+    }
   }
-  if (first == 0 && answers.back().as_text() == "made") {
+  if (results.size() != batch.events) {
+    throw Error(Errc::internal, "append", batch.stream.str(),
+                "the append script answered for other events than it had");
+  }
+  return results;
+}
+
+/// What happened to the stream meanwhile.
+void Appender::tell_losses(const Batch& batch) {
+  const auto* reply = std::get_if<Reply>(&batch.outcome);
+  if (!reply || reply->kind != Reply::Kind::array || reply->items.empty()) return;
+  const std::string& news = reply->items.back().text;
+  if (news == "made") {
     log::error(
         "stream_lost", batch.stream.str(),
         "the stream was deleted from Redis by somebody else (FLUSHALL?) with everything in it; it was made again");
-  } else if (first == 0 && answers.back().as_text() == "lost") {
+  } else if (news == "lost") {
     log::error("entries_lost", batch.stream.str(),
                "the stream's key was deleted from Redis by somebody else; what stood in it is lost, new events go on");
   }
-  const Durability reached = durability_of(client_.level());
-  std::vector<AppendResult> results;
-  results.reserve(count);
-  for (std::size_t i = first; i < first + count; ++i) {
-    const std::string_view text = answers[i].as_text();
-    AppendResult& result = results.emplace_back();
-    result.durability = reached;
-    if (text == "!") {
-      result.status = AppendStatus::conflict;
-    } else if (text.starts_with('=')) {
-      result.status = AppendStatus::duplicate;
-      result.position = position_of(text.substr(1), "append's answer");
-    } else {
-      result.position = position_of(text, "append's answer");
-    }
-  }
-  return results;
 }
 
 void Appender::note_known(const StreamName& stream) {

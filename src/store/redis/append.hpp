@@ -48,35 +48,46 @@ class Appender {
   void stop();
 
  private:
-  /// One append, ready to be sent.
+  /// Events that have the same fields, ready to be sent. What they are called is told once.
+  struct Run {
+    EncodedWords names;
+    std::size_t events = 0;
+    EncodedWords words = {};  ///< of each event: fingerprint, weight, values
+  };
+  /// One append.
   struct Job {
     StreamName stream;
-    std::vector<std::string> words;  ///< the script's arguments for its events
+    std::vector<Run> runs = {};
     std::size_t events = 0;
     std::size_t bytes = 0;
-    AppendCompletion done;
+    std::size_t words = 0;  ///< in all of them
+    AppendCompletion done = {};
     bool waits = false;  ///< a caller waits: `done` only wakes it, and needs no thread of its own
   };
   /// One script call: appends to one stream, in order.
   struct Batch {
     StreamName stream;
     std::vector<Job> jobs;
+    std::size_t events = 0;
     Client::Outcome outcome = Reply{};
     std::uint64_t reconnects = 0;  ///< of the connection, when it was answered
     bool refused = false;          ///< by the client, before it was sent
   };
   using BatchPtr = std::shared_ptr<Batch>;
 
-  [[nodiscard]] Job job_of(const StreamName& stream, std::span<Event> owned, std::span<const Event> borrowed) const;
+  static Job job_of(const StreamName& stream, std::span<const Event> events);
+  static void encode(const Event& event, Job& job);
+  static EncodedWords joined(const std::vector<Job>& jobs);
   void post(Job job);
   void send_what_waits();  ///< with mutex_ held
-  void send(const BatchPtr& batch, std::vector<std::string> args);
+  void send(const BatchPtr& batch);
   void answered(const BatchPtr& batch);
   void note_answered(const Batch& batch);
+  static void tell_losses(const Batch& batch);
   void answer_loop();
   [[nodiscard]] std::optional<Error> wait_for_replicas(const std::vector<BatchPtr>& batches);
   void answer(Batch& batch, bool waiting_ones, const std::optional<Error>& replicas);
-  [[nodiscard]] std::vector<AppendResult> results_of(const Batch& batch, std::size_t first, std::size_t count) const;
+  [[nodiscard]] std::vector<AppendResult> results_of(const Batch& batch) const;
 
   Client& client_;
   const Keys keys_;

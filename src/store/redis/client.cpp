@@ -12,7 +12,6 @@
 #include "base/log.hpp"
 #include "store/redis/client_impl.hpp"
 #include "store/redis/errors.hpp"
-#include "store/redis/resp.hpp"
 
 namespace millrace::store::redis {
 namespace {
@@ -221,13 +220,13 @@ RequestPtr Client::Impl::make(const std::vector<Command>& commands, Access acces
 }
 
 RequestPtr Client::Impl::make(const Script& script, const std::vector<std::string>& keys,
-                              const std::vector<std::string>& args, Access access) const {
+                              const std::vector<std::string>& args, const EncodedWords& more, Access access) const {
   const std::string count = std::to_string(keys.size());
   std::vector<std::string_view> words = {"EVALSHA", script.sha1, count};
   words.insert(words.end(), keys.begin(), keys.end());
   words.insert(words.end(), args.begin(), args.end());
   auto request = std::make_unique<Request>();
-  format_command(words, request->bytes);
+  format_command(words, more, request->bytes);
   request->script = &script;
   request->script_args = request->bytes.find(script.sha1) + script.sha1.size() + 2;
   request->operation = std::string(script.name);
@@ -287,7 +286,7 @@ std::vector<Reply> Client::pipeline(Purpose purpose, std::vector<Command> comman
 // NOLINTNEXTLINE(performance-unnecessary-value-param): they end here
 Reply Client::run(Purpose purpose, const Script& script, std::vector<std::string> keys, std::vector<std::string> args,
                   Access access) {
-  Reply reply = std::move(impl_->wait_for(purpose, impl_->make(script, keys, args, access)).front());
+  Reply reply = std::move(impl_->wait_for(purpose, impl_->make(script, keys, args, {}, access)).front());
   if (reply.is_error()) throw Error(impl_->error_of(reply, std::string(script.name)));
   return reply;
 }
@@ -295,10 +294,15 @@ Reply Client::run(Purpose purpose, const Script& script, std::vector<std::string
 // NOLINTBEGIN(performance-unnecessary-value-param): they end here
 void Client::run_async(Purpose purpose, const Script& script, std::vector<std::string> keys,
                        std::vector<std::string> args, Done done, Access access) {
+  run_async(purpose, script, std::move(keys), std::move(args), EncodedWords{}, std::move(done), access);
+}
+
+void Client::run_async(Purpose purpose, const Script& script, std::vector<std::string> keys,
+                       std::vector<std::string> args, const EncodedWords& more, Done done, Access access) {
   // NOLINTEND(performance-unnecessary-value-param)
   const auto give = std::make_shared<Done>(std::move(done));
   try {
-    RequestPtr request = impl_->make(script, keys, args, access);
+    RequestPtr request = impl_->make(script, keys, args, more, access);
     request->ordered = true;
     request->done = [this, give, &script](Impl::Replies outcome) {
       if (Error* error = std::get_if<Error>(&outcome)) return (*give)(std::move(*error));

@@ -13,6 +13,7 @@
 #include "millrace/error.hpp"
 #include "millrace/types.hpp"
 #include "store/redis/reply.hpp"
+#include "store/redis/resp.hpp"
 #include "store/redis/script.hpp"
 #include "store/redis/server_facts.hpp"
 #include "store/redis/url.hpp"
@@ -67,6 +68,9 @@ class Client {
   /// Does not throw.
   void run_async(Purpose purpose, const Script& script, std::vector<std::string> keys, std::vector<std::string> args,
                  Done done, Access access = Access::write);
+  /// With `more` arguments behind `args`.
+  void run_async(Purpose purpose, const Script& script, std::vector<std::string> keys, std::vector<std::string> args,
+                 const EncodedWords& more, Done done, Access access = Access::write);
 
   /// The server's clock: asked at every connect and at least once a minute, run on with our steady clock in between.
   /// Never goes backwards. Never blocks.

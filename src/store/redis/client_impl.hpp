@@ -34,7 +34,7 @@ struct Client::Impl {
 
   RequestPtr make(const std::vector<Command>& commands, Access access) const;
   RequestPtr make(const Script& script, const std::vector<std::string>& keys, const std::vector<std::string>& args,
-                  Access access) const;
+                  const EncodedWords& more, Access access) const;
   /// \throws Error when it is refused
   void submit(Purpose purpose, RequestPtr request);
   std::vector<Reply> wait_for(Purpose purpose, RequestPtr request);

@@ -18,36 +18,6 @@ constexpr std::string_view kExtension = "ce_";
 constexpr std::string_view kInt = ":int";
 constexpr std::string_view kBool = ":bool";
 
-template <class Text>
-void add(std::vector<std::string>& args, std::string_view name, Text&& value) {
-  if (value.empty()) return;
-  args.emplace_back(name);
-  args.push_back(std::forward<Text>(value));
-}
-
-void add_extension(std::vector<std::string>& args, const Extension& extension) {
-  std::string name = std::string(kExtension) + extension.name;
-  if (std::holds_alternative<std::int32_t>(extension.value)) name += kInt;
-  if (std::holds_alternative<bool>(extension.value)) name += kBool;
-  args.push_back(std::move(name));
-  args.push_back(millrace::to_string(extension.value));
-}
-
-template <class E>
-void encode(E&& event, std::vector<std::string>& args) {
-  add(args, "id", std::forward<E>(event).id);
-  add(args, "source", std::forward<E>(event).source);
-  add(args, "type", std::forward<E>(event).type);
-  add(args, "subject", std::forward<E>(event).subject);
-  add(args, "time", std::forward<E>(event).time);
-  add(args, "datacontenttype", std::forward<E>(event).datacontenttype);
-  add(args, "dataschema", std::forward<E>(event).dataschema);
-  for (const Extension& extension : event.extensions) add_extension(args, extension);
-  if (!event.data) return;
-  args.emplace_back("data");
-  args.push_back(*std::forward<E>(event).data);
-}
-
 std::string* core_attribute(Event& event, std::string_view name) {
   if (name == "id") return &event.id;
   if (name == "source") return &event.source;
@@ -124,12 +94,31 @@ void decode_ours(Entry& entry, std::vector<Reply>& fields) {
 
 }  // namespace
 
-void encode_fields(const Event& event, std::vector<std::string>& args) {
-  encode(event, args);
+void for_each_field(const Event& event, const std::function<void(std::string_view, std::string_view)>& take) {
+  const auto attribute = [&take](std::string_view name, const std::string& value) {
+    if (!value.empty()) take(name, value);
+  };
+  attribute("id", event.id);
+  attribute("source", event.source);
+  attribute("type", event.type);
+  attribute("subject", event.subject);
+  attribute("time", event.time);
+  attribute("datacontenttype", event.datacontenttype);
+  attribute("dataschema", event.dataschema);
+  for (const Extension& extension : event.extensions) {
+    std::string name = std::string(kExtension) + extension.name;
+    if (std::holds_alternative<std::int32_t>(extension.value)) name += kInt;
+    if (std::holds_alternative<bool>(extension.value)) name += kBool;
+    take(name, millrace::to_string(extension.value));
+  }
+  if (event.data) take("data", *event.data);
 }
 
-void encode_fields(Event&& event, std::vector<std::string>& args) {
-  encode(std::move(event), args);
+void encode_fields(const Event& event, std::vector<std::string>& args) {
+  for_each_field(event, [&args](std::string_view name, std::string_view value) {
+    args.emplace_back(name);
+    args.emplace_back(value);
+  });
 }
 
 Entry decode(Reply pair, const std::string& log_key, const ForeignMapping& mapping) {

@@ -9,9 +9,11 @@
 /// other entry is another producer's: it is mapped by a declared mapping, or set aside with a reason.
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "millrace/event_log.hpp"
@@ -47,9 +49,11 @@ struct Entry {
   [[nodiscard]] StoredEvent stored() && { return {position, time_of(position), std::move(*event)}; }
 };
 
-/// Appends field, value, field, value … to `args`; `n` is the script's to add.
+/// Calls `take(name, value)` for each field, in the order of the entry: `id` and `source` first. `n` is the script's to
+/// add.
+void for_each_field(const Event& event, const std::function<void(std::string_view, std::string_view)>& take);
+/// Appends field, value, field, value … to `args`.
 void encode_fields(const Event& event, std::vector<std::string>& args);
-void encode_fields(Event&& event, std::vector<std::string>& args);  ///< moves what it can
 
 /// \param pair an item of XRANGE's answer: id and fields. \param log_key the stream's key, for `source` of a foreign
 /// one \throws Error{corrupt} when it is no entry at all

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/redis/resp.hpp"
 
-#include <hiredis/hiredis.h>
 #include <hiredis/read.h>
 
+#include <charconv>
 #include <new>
 #include <utility>
 
@@ -15,10 +15,21 @@ namespace {
 constexpr std::size_t kLargestCommand = 512UL << 20;  // the most a server takes in one value
 constexpr int kMostItems = 64 << 20;                  // an array of more is no answer to anything we ask
 constexpr std::size_t kKeptBuffer = 1UL << 20;
+constexpr std::size_t kFrame = 16;  // at most so much stands around a word
 
-struct MallocFree {
-  void operator()(char* bytes) const { redisFreeCommand(bytes); }
-};
+void append_header(char kind, std::size_t number, std::string& out) {
+  char text[24];
+  const auto end = std::to_chars(text, text + sizeof text, number).ptr;
+  out += kind;
+  out.append(text, end);
+  out += "\r\n";
+}
+
+void append_word(std::string_view word, std::string& out) {
+  append_header('$', word.size(), out);
+  out += word;
+  out += "\r\n";
+}
 
 /// Where the reply that `task` describes belongs: the root, or its place in the array around it.
 Reply& place_of(const redisReadTask* task) {
@@ -70,27 +81,31 @@ redisReplyObjectFunctions kFunctions = {&make_text, &make_array, &make_integer, 
 
 }  // namespace
 
+void EncodedWords::add(std::string_view word) {
+  ++count;
+  append_word(word, bytes);
+}
+
+void EncodedWords::add(const EncodedWords& words) {
+  count += words.count;
+  bytes += words.bytes;
+}
+
 void format_command(const std::vector<std::string_view>& command, std::string& out) {
-  std::vector<const char*> words;
-  std::vector<std::size_t> sizes;
-  words.reserve(command.size());
-  sizes.reserve(command.size());
-  std::size_t total = 0;
-  for (const std::string_view word : command) {
-    words.push_back(word.data());
-    sizes.push_back(word.size());
-    total += word.size() + 16;
-  }
-  char* bytes = nullptr;
-  const int size = total > kLargestCommand
-                       ? -1
-                       : redisFormatCommandArgv(&bytes, static_cast<int>(command.size()), words.data(), sizes.data());
-  const std::unique_ptr<char, MallocFree> owner(bytes);
-  if (size < 0) {
-    throw Error(Errc::too_large, "send to the server", command.empty() ? std::string() : std::string(command.front()),
+  format_command(command, EncodedWords{}, out);
+}
+
+void format_command(const std::vector<std::string_view>& head, const EncodedWords& rest, std::string& out) {
+  std::size_t total = rest.bytes.size();
+  for (const std::string_view word : head) total += word.size() + kFrame;
+  if (total > kLargestCommand) {
+    throw Error(Errc::too_large, "send to the server", head.empty() ? std::string() : std::string(head.front()),
                 "more than 512 MiB in one command");
   }
-  out.append(bytes, static_cast<std::size_t>(size));
+  out.reserve(out.size() + total + kFrame);
+  append_header('*', head.size() + rest.count, out);
+  for (const std::string_view word : head) append_word(word, out);
+  out += rest.bytes;
 }
 
 void format_command(const std::vector<std::string>& command, std::string& out) {

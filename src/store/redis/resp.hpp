@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// The protocol (RESP 2), by hiredis' formatter and reader.
+/// The protocol (RESP 2). Answers are read by hiredis.
 
 #include <cstddef>
 #include <memory>
@@ -17,9 +17,21 @@ struct redisReader;
 
 namespace millrace::store::redis {
 
+/// Words of a command in the form in which they are sent: what many callers made is joined without being looked at
+/// again.
+struct EncodedWords {
+  std::size_t count = 0;
+  std::string bytes = {};
+
+  void add(std::string_view word);
+  void add(const EncodedWords& words);
+};
+
 /// Appends the bytes of one command. \throws Error{too_large}
 void format_command(const std::vector<std::string_view>& command, std::string& out);
 void format_command(const std::vector<std::string>& command, std::string& out);
+/// A command of `head` and `rest`.
+void format_command(const std::vector<std::string_view>& head, const EncodedWords& rest, std::string& out);
 
 /// Makes replies of the bytes that came. After it threw, the connection they came from is of no use.
 class ReplyReader {

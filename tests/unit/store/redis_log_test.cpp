@@ -51,6 +51,54 @@ TEST_F(RedisLogTest, AnswersDuplicatesAndConflictsWithinOneBatchAndLater) {
   EXPECT_EQ(number({"XLEN", "events:all:stream"}), 2);
 }
 
+TEST_F(RedisLogTest, EventsOfAnyFieldsStandBesideEachOther) {
+  std::vector<Event> events;
+  std::size_t bytes = 0;
+  for (int i = 0; i < 24; ++i) {
+    Event event = event_of(std::to_string(i), "t", i % 2 == 0 ? "key" : "");
+    if (i % 3 == 0) event.time = "2026-11-20T21:33:59.123456789+01:00";
+    if (i % 4 == 0) event.extensions = {{"number", std::int32_t{i}}, {"yes", true}, {"tenantid", std::string("t")}};
+    if (i % 5 == 0) event.data.reset();
+    if (i % 5 == 1) event.data = "";
+    bytes += store::event_bytes(event);
+    events.push_back(std::move(event));
+  }
+  const auto answers = append(events);
+  const Page page = read({.limit = 100});
+  ASSERT_EQ(page.events.size(), events.size());
+  for (std::size_t i = 0; i < events.size(); ++i) {
+    EXPECT_EQ(page.events[i].event, events[i]) << i;
+    EXPECT_EQ(answers[i].status, AppendStatus::stored) << i;
+    EXPECT_EQ(answers[i].position, page.events[i].position) << i;
+  }
+  EXPECT_EQ(stream_field("bytes"), std::to_string(bytes));
+}
+
+TEST_F(RedisLogTest, PositionsInARowAreToldBesideOtherAnswers) {
+  const Position before = put(event_of("5"));
+  std::vector<Event> events;
+  for (const char* id : {"1", "2", "3", "2", "5", "6", "7"}) events.push_back(event_of(id));
+  events[4].type = "another";  // so that it conflicts
+  events.push_back(event_of("5"));
+  events.push_back(event_of("8"));
+  const auto answers = append(events);
+  ASSERT_EQ(answers.size(), 9U);
+  const Page page = read();
+  ASSERT_EQ(page.events.size(), 7U);
+  const auto at = [&page](std::size_t i) { return std::optional(page.events[i].position); };
+  EXPECT_EQ(answers[0].position, at(1));
+  EXPECT_EQ(answers[1].position, at(2));
+  EXPECT_EQ(answers[2].position, at(3));
+  EXPECT_EQ(answers[3].position, at(2));
+  EXPECT_EQ(answers[3].status, AppendStatus::duplicate);
+  EXPECT_EQ(answers[4].status, AppendStatus::conflict);
+  EXPECT_FALSE(answers[4].position);
+  EXPECT_EQ(answers[5].position, at(4));
+  EXPECT_EQ(answers[6].position, at(5));
+  EXPECT_EQ(answers[7].position, std::optional(before));
+  EXPECT_EQ(answers[8].position, at(6));
+}
+
 TEST_F(RedisLogTest, KeepsSourcesApartThatShareAnId) {
   std::vector<Event> events;
   for (int source = 0; source < 5; ++source) {

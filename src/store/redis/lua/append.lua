@@ -3,11 +3,11 @@
 -- Appends events in order, in one step; refused as a whole when memory is short (a script of this form is, by default).
 -- KEYS  log, stream, ids, trimmed (hashes trimmed:<day>), streams, erased
 -- ARGV  name of the stream, dedup_keep in seconds, '' or the last position known, when the stream is known to exist: it is
---       made again when it is not there,
---       number of events; then of each: fingerprint, weight, number of fields and values, fields and values, of which
---       the first four are id and source.
--- Answers one text per event: '<position>' stored, '=<position>' a duplicate, '!' a conflict. The last one says how many
--- were lost: '' none, 'made' the stream was made again, 'lost' its entries were deleted by somebody else.
+--       made again when it is not there; then runs of events that have the same fields: how many events, number and
+--       names of the fields, the first of which are id and source; of each event: fingerprint, weight, values.
+-- Answers texts in the order of the events: '<position>' stored, '<position>+<n>' stored with n more in a row behind it,
+-- '=<position>' a duplicate, '!' a conflict. The last one says how many were lost: '' none, 'made' the stream was made
+-- again, 'lost' its entries were deleted by somebody else.
 local log, stream, ids, trimmed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local kErased = '0000000000000000'
 local kChunk = 1500  -- unpack() and the stack have limits
@@ -56,13 +56,17 @@ if meta[5] then behind(meta[5]) end
 local next_ms, next_seq = last_ms, last_seq + 1
 if ms > last_ms then next_ms, next_seq = ms, 0 end
 
-local count = tonumber(ARGV[4])
-local at = {}  -- where each event's arguments begin
-local wanted, first = {}, 5
-for i = 1, count do
-  at[i] = first
-  wanted[i] = ARGV[first + 4]
-  first = first + 3 + tonumber(ARGV[first + 2])
+local runs, wanted, count, at = {}, {}, 0, 4
+while ARGV[at] do
+  local events, fields = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  local run = {names = at + 1, fields = fields, first = at + 2 + fields, step = 2 + fields}
+  at = run.first + events * run.step
+  run.last = at - 1
+  runs[#runs + 1] = run
+  for event = run.first, run.last, run.step do
+    count = count + 1
+    wanted[count] = ARGV[event + 2]
+  end
 end
 
 -- What is known of the ids: in the log, and for those that are not, of each day of which trimmed ids are kept.
@@ -118,54 +122,75 @@ local function trimmed_lately(id, source)
 end
 
 local answers = {}
-local records, bytes, stored = {}, 0, nil
-for i = 1, count do
-  local a = at[i]
-  local id, source = ARGV[a + 4], ARGV[a + 6]
-  local position, fingerprint = in_log(id, source)
-  if not position and #days > 0 then position, fingerprint = trimmed_lately(id, source) end
-  if position then
-    if fingerprint == ARGV[a] or fingerprint == kErased then
-      answers[i] = '=' .. position
-    else
-      answers[i] = '!'
-    end
-  else
-    if next_seq >= 4194304 then next_ms, next_seq = next_ms + 1, 0 end
-    if next_ms >= 2199023255552 then
-      return redis.error_reply('MILLRACE corrupt ' .. ARGV[1] .. ' somebody added an entry with the id ' .. last ..
-        ' to this stream, after which there are no positions left; its data is safe, but copy it to another stream')
-    end
-    added = added + 1
-    stored = string.format('%.0f-%.0f', next_ms, next_seq)
-    redis.call('XADD', log, stored, 'n', string.format('%.0f', added), unpack(ARGV, a + 3, a + 2 + tonumber(ARGV[a + 2])))
-    next_seq = next_seq + 1
-    answers[i] = stored
-    bytes = bytes + tonumber(ARGV[a + 1])
-    local record = stored .. ' ' .. ARGV[a]
+local row, more  -- the first of those stored in a row, and how many stand behind it
+local function end_row()
+  if row then answers[#answers + 1] = more == 0 and row or string.format('%s+%d', row, more) end
+  row = nil
+end
+
+local records, record_count, bytes, stored = {}, 0, 0, nil
+for _, run in ipairs(runs) do
+  local fields = run.fields
+  local entry = {'XADD', log, '', 'n', ''}
+  for field = 1, fields do entry[4 + 2 * field] = ARGV[run.names + field] end
+  for event = run.first, run.last, run.step do
+    local id, source = ARGV[event + 2], ARGV[event + 3]
     local other = kept[id]
-    if not other then
-      kept[id] = record .. ' ' .. source
-      records[#records + 1] = id
-    else
-      if other ~= '*' then
-        local its_position, its_fingerprint, its_source = string.match(other, '^(%S+) (%S+) (.*)$')
-        redis.call('HSET', ids .. ':' .. id, its_source, its_position .. ' ' .. its_fingerprint)
-        kept[id] = '*'
-        records[#records + 1] = id
+    local position, fingerprint
+    if other then position, fingerprint = in_log(id, source) end
+    if not position and #days > 0 then position, fingerprint = trimmed_lately(id, source) end
+    if position then
+      end_row()
+      if fingerprint == ARGV[event] or fingerprint == kErased then
+        answers[#answers + 1] = '=' .. position
+      else
+        answers[#answers + 1] = '!'
       end
-      redis.call('HSET', ids .. ':' .. id, source, record)
+    else
+      if next_seq >= 4194304 then
+        end_row()
+        next_ms, next_seq = next_ms + 1, 0
+      end
+      if next_ms >= 2199023255552 then
+        return redis.error_reply('MILLRACE corrupt ' .. ARGV[1] .. ' somebody added an entry with the id ' .. last ..
+          ' to this stream, after which there are no positions left; its data is safe, but copy it to another stream')
+      end
+      added = added + 1
+      stored = string.format('%d-%d', next_ms, next_seq)
+      next_seq = next_seq + 1
+      entry[3], entry[5] = stored, string.format('%d', added)
+      for field = 1, fields do entry[5 + 2 * field] = ARGV[event + 1 + field] end
+      redis.call(unpack(entry, 1, 5 + 2 * fields))
+      if row then more = more + 1 else row, more = stored, 0 end
+      bytes = bytes + tonumber(ARGV[event + 1])
+      local record = stored .. ' ' .. ARGV[event]
+      if not other then
+        kept[id] = record .. ' ' .. source
+        record_count = record_count + 1
+        records[record_count] = id
+      else
+        if other ~= '*' then
+          local its_position, its_fingerprint, its_source = string.match(other, '^(%S+) (%S+) (.*)$')
+          redis.call('HSET', ids .. ':' .. id, its_source, its_position .. ' ' .. its_fingerprint)
+          kept[id] = '*'
+          record_count = record_count + 1
+          records[record_count] = id
+        end
+        redis.call('HSET', ids .. ':' .. id, source, record)
+      end
     end
   end
 end
+end_row()
 
-for from = 1, #records, kChunk do
-  local pairs_of = {}
-  for i = from, math.min(from + kChunk - 1, #records) do
-    pairs_of[#pairs_of + 1] = records[i]
-    pairs_of[#pairs_of + 1] = kept[records[i]]
+for from = 1, record_count, kChunk do
+  local words = {'HSET', ids}
+  local size = 2
+  for i = from, math.min(from + kChunk - 1, record_count) do
+    words[size + 1], words[size + 2] = records[i], kept[records[i]]
+    size = size + 2
   end
-  redis.call('HSET', ids, unpack(pairs_of))
+  redis.call(unpack(words, 1, size))
 end
 if stored then
   if news == 'lost' then
@@ -177,5 +202,5 @@ if stored then
     redis.call('HSET', stream, 'last', stored, 'bytes', string.format('%.0f', tonumber(meta[3] or '0') + bytes))
   end
 end
-answers[count + 1] = news
+answers[#answers + 1] = news
 return answers
