@@ -5,16 +5,21 @@
 #include "store/redis/claim.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "millrace/replay.hpp"
 #include "store/redis/ledger.hpp"
+#include "store/redis/log_rows.hpp"
 #include "store/redis/scripts.hpp"
 
 namespace millrace::store::redis {
 
 // ---- Reading on ----
 
-void AheadOfCursor::start(const Group& group, Timestamp now, std::size_t bytes_per_event) {
+void AheadOfCursor::start(const Group& group, Timestamp now, std::size_t bytes_per_event,
+                          std::optional<ReadAhead> ahead) {
+  ++attempts_;
+  ahead_ = std::move(ahead);
   group_ = &group;
   now_ = now;
   bytes_per_event_ = std::max<std::size_t>(bytes_per_event, 1);
@@ -22,12 +27,13 @@ void AheadOfCursor::start(const Group& group, Timestamp now, std::size_t bytes_p
   const Ordinal cursor = group.state.progress().cursor;
   scanned_to_ = cursor;
   read_ = group.entries_read;
-  if (!read_any_ || cursor < from_ || cursor > read_to_) {
+  if (!read_any_ || cursor < from_ || cursor > read_to_ || removed_) {
     entries_.clear();
     from_ = read_to_ = cursor;
   }
   read_any_ = true;
-  at_end_ = false;
+  removed_.reset();
+  at_end_ = more_ = false;
   at_ = static_cast<std::size_t>(
       std::distance(entries_.begin(), std::upper_bound(entries_.begin(), entries_.end(), cursor,
                                                        [](Ordinal o, const Scanned& one) { return o < one.ordinal; })));
@@ -37,16 +43,38 @@ bool AheadOfCursor::read_on() {
   if (at_end_ || stopped_early()) return false;
   const std::size_t affordable = std::clamp<std::size_t>(request_.max_bytes / bytes_per_event_, 4, kMostOfPage);
   const std::size_t wanted = scanned_ == 0 ? request_.max : kMostOfPage;
-  Entries page = read_entries(client_, group_->identity.stream, unpack(read_to_), std::min(wanted, affordable),
-                              Purpose::ledger, mapping_);
-  at_end_ = page.at_end;
-  for (Entry& entry : page.entries) {
+  page_ = std::min(wanted, affordable);
+  std::optional<Entries> page = read_in_advance();
+  if (!page) {
+    page = read_entries(client_, group_->identity.stream, unpack(read_to_), page_, Purpose::ledger, mapping_);
+    at_end_ = page->at_end;
+  }
+  more_ = !page->at_end;
+  for (Entry& entry : page->entries) {
     if (!fits(entry.position)) continue;
     const Ordinal ordinal = pack(entry.position);
     entries_.push_back({ordinal, entry.n, std::move(entry.event), std::move(entry.aside), {}});
     read_to_ = ordinal;
   }
   return at_ < entries_.size();
+}
+
+/// Only what is there: whether there is more by now it cannot tell.
+std::optional<Entries> AheadOfCursor::read_in_advance() {
+  std::optional<ReadAhead> ahead = std::exchange(ahead_, std::nullopt);
+  if (!ahead || ahead->from != read_to_ || ahead->stream != group_->identity.stream) return std::nullopt;
+  std::vector<Reply> replies;
+  try {
+    replies = ahead->replies.get();
+  } catch (const Error&) {
+    return std::nullopt;  // it is read now, and fails again if it must
+  }
+  const NativeStream native = decode_native(replies.at(0));
+  const Keys keys(client_.key(""));
+  Entries page = take_entries(std::span(replies).subspan(1), keys, ahead->stream, ahead->count, mapping_);
+  if (page.entries.empty()) return std::nullopt;
+  removed_ = native.added - native.length;
+  return page;
 }
 
 std::optional<ledger::Candidate> AheadOfCursor::next() {
@@ -118,6 +146,7 @@ ClaimAnswer RedisLedger::claim(const GroupName& name, const ClaimRequest& reques
     cursor = turn.group.state.progress().cursor;
     return tried;
   });
+  if (options_.caches && ahead.more_after(cursor)) read_ahead(name, *stream, cursor, ahead.page());
   for (Delivery& delivery : answer.deliveries) {
     if (delivery.event.id.empty()) delivery.event = ahead.take(pack(delivery.position));
   }
@@ -126,6 +155,21 @@ ClaimAnswer RedisLedger::claim(const GroupName& name, const ClaimRequest& reques
     client_.run(Purpose::ledger, scripts::aside, {keys_.stream(*stream), keys_.aside(*stream)}, asides);
   }
   return answer;
+}
+
+/// Asks for what comes next while somebody handles what was claimed.
+void RedisLedger::read_ahead(const GroupName& name, const StreamName& stream, Ordinal from, std::size_t count) {
+  std::vector<Command> commands{{"XINFO", "STREAM", keys_.log(stream)}};
+  entry_commands(commands, keys_, stream, unpack(from), count);
+  ReadAhead ahead{.stream = stream, .from = from, .count = count, .asked = client_.now(), .replies = {}};
+  try {
+    ahead.replies = client_.pipeline_async(Purpose::ledger, commands, Access::read);
+  } catch (const Error&) {
+    return;  // the next claim asks, and says why it cannot
+  }
+  const std::shared_ptr<Slot> slot = slot_of(name);
+  const std::lock_guard lock(slot->mutex);
+  slot->ahead = std::move(ahead);
 }
 
 /// The event to deliver; nothing when it must not be delivered any more, which is then settled.
@@ -172,9 +216,10 @@ ClaimAnswer RedisLedger::hand_out(Turn& turn, const ClaimRequest& request, Ahead
 
   turn.commit.require_native_at(group.identity.stream, group.native_cursor);
   while (true) {
-    ahead.start(group, turn.now, turn.slot.bytes_per_event);
+    ahead.start(group, turn.now, turn.slot.bytes_per_event, std::exchange(turn.slot.ahead, std::nullopt));
     const std::uint64_t id = take_id(turn.slot, group);
     const auto out = group.state.claim(turn.now, id, request, ahead, session_end());
+    if (ahead.removed()) turn.commit.require_removed_is(group.identity.stream, *ahead.removed());
     turn.slot.bytes_per_event = ahead.bytes_per_event().value_or(turn.slot.bytes_per_event);
     const Ordinal cursor = group.state.progress().cursor;
     if (cursor != group.native_cursor) group.entries_read = ahead.read_at(cursor);

@@ -17,13 +17,20 @@ class AheadOfCursor final : public ledger::FreshEvents {
   AheadOfCursor(Client& client, const ForeignMapping& mapping, const ClaimRequest& request)
       : client_(client), mapping_(mapping), request_(request) {}
 
-  /// Begins after the group's cursor.
-  void start(const Group& group, Timestamp now, std::size_t bytes_per_event);
+  /// Begins after the group's cursor. \param ahead what was asked for in advance: good for one attempt
+  void start(const Group& group, Timestamp now, std::size_t bytes_per_event, std::optional<ReadAhead> ahead);
   std::optional<ledger::Candidate> next() override;
   [[nodiscard]] Ordinal scanned_to() const override { return scanned_to_; }
 
   /// There may be more, but enough was looked at for one claim.
   [[nodiscard]] bool stopped_early() const { return scanned_ >= kMostScanned; }
+  /// How many of the stream's entries were gone when it was read ahead: what is handed out must be there still.
+  [[nodiscard]] std::optional<std::uint64_t> removed() const { return removed_; }
+  /// Whether it is worth reading on after `cursor` now: all that was read is handed out, there is more, and nobody else
+  /// has taken anything since.
+  [[nodiscard]] bool more_after(Ordinal cursor) const { return more_ && attempts_ == 1 && cursor == read_to_; }
+  /// How many entries were asked for at a time.
+  [[nodiscard]] std::size_t page() const { return page_; }
   /// How many entries were ever added up to this one; nullopt when it was not met or cannot be told.
   [[nodiscard]] std::optional<std::uint64_t> read_at(Ordinal ordinal) const;
   /// About how large an event is, if any was read.
@@ -44,6 +51,7 @@ class AheadOfCursor final : public ledger::FreshEvents {
     std::optional<std::uint64_t> read;
   };
   bool read_on();
+  std::optional<Entries> read_in_advance();
   [[nodiscard]] std::vector<Scanned>::const_iterator find(Ordinal ordinal) const;
 
   Client& client_;
@@ -56,6 +64,11 @@ class AheadOfCursor final : public ledger::FreshEvents {
   Ordinal read_to_ = 0;  ///< up to here
   bool read_any_ = false;
   bool at_end_ = false;
+  std::optional<ReadAhead> ahead_;
+  std::optional<std::uint64_t> removed_;
+  bool more_ = false;
+  std::size_t page_ = 0;
+  unsigned attempts_ = 0;
   std::vector<Scanned> entries_;
   std::size_t at_ = 0;
   std::size_t scanned_ = 0;

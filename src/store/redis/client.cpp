@@ -283,6 +283,20 @@ std::vector<Reply> Client::pipeline(Purpose purpose, std::vector<Command> comman
   return impl_->wait_for(purpose, impl_->make(commands, access));
 }
 
+std::future<std::vector<Reply>> Client::pipeline_async(Purpose purpose, const std::vector<Command>& commands,
+                                                       Access access) {
+  const auto promise = std::make_shared<std::promise<std::vector<Reply>>>();
+  std::future<std::vector<Reply>> answer = promise->get_future();
+  RequestPtr request = impl_->make(commands, access);
+  request->done = [promise](Impl::Replies outcome) {
+    if (const Error* error = std::get_if<Error>(&outcome))
+      return promise->set_exception(std::make_exception_ptr(*error));
+    promise->set_value(std::get<std::vector<Reply>>(std::move(outcome)));
+  };
+  impl_->submit(purpose, std::move(request));
+  return answer;
+}
+
 // NOLINTNEXTLINE(performance-unnecessary-value-param): they end here
 Reply Client::run(Purpose purpose, const Script& script, std::vector<std::string> keys, std::vector<std::string> args,
                   Access access) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -56,6 +57,10 @@ class Client {
 
   /// Sends all in one go, in order; not atomic. An error reply is an item of Kind::error.
   std::vector<Reply> pipeline(Purpose purpose, std::vector<Command> commands, Access access = Access::write);
+
+  /// The same without waiting; `get` throws as `pipeline`.
+  std::future<std::vector<Reply>> pipeline_async(Purpose purpose, const std::vector<Command>& commands,
+                                                 Access access = Access::write);
 
   /// Runs a script, by its digest; sends its text when the server does not have it (any more). An error reply is
   /// thrown.

@@ -42,6 +42,10 @@ void Commit::require_native_at(const StreamName& stream, Ordinal cursor) {
   add(preconditions_, {"native_at", keys_.log(stream), group_.str(), id_of(unpack(cursor))});
 }
 
+void Commit::require_removed_is(const StreamName& stream, std::uint64_t removed) {
+  add(preconditions_, {"removed_is", keys_.log(stream), std::to_string(removed)});
+}
+
 void Commit::require_field_is(std::string_view field, std::string value) {
   add(preconditions_, {"field_is", std::string(field), std::move(value)});
 }
@@ -104,6 +108,7 @@ Commit::Answer Commit::run(Client& client, const std::string& expected, bool cou
     return {.kind = reason == "session_moved" ? Kind::session_moved : Kind::session_ended,
             .session = decode_number(items.at(2).as_text(), "session")};
   }
+  if (reason == "removed") return {.kind = Kind::removed};
   if (reason == "read_on") return {.kind = Kind::read_on};
   if (reason != "early") throw Error(Errc::internal, "commit", group_.str(), "the script refused with " + reason);
   return {

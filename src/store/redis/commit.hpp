@@ -27,6 +27,8 @@ class Commit {
   void require_not_before(Timestamp time);
   /// Nobody has read on in the native group, which stood at `cursor`; it is made anew when it is gone.
   void require_native_at(const StreamName& stream, Ordinal cursor);
+  /// Of the entries ever added to the stream, so many are gone: what was read when it was as many is there still.
+  void require_removed_is(const StreamName& stream, std::uint64_t removed);
   void require_field_is(std::string_view field, std::string value);  ///< of the group
 
   // What to write.
@@ -50,6 +52,7 @@ class Commit {
       session_ended,  ///< that was to live
       early,          ///< our clock is ahead of the server's: wait `early_by`
       read_on,        ///< a foreign consumer read on in the native group
+      removed,        ///< entries were removed since they were read
     };
     Kind kind = Kind::done;
     std::string version = {};

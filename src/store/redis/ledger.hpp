@@ -120,6 +120,7 @@ class RedisLedger final : public Ledger {
   void change_settings(Turn& turn, const GroupSettings& settings);
 
   // claim.cpp
+  void read_ahead(const GroupName& name, const StreamName& stream, Ordinal from, std::size_t count);
   ClaimAnswer hand_out(Turn& turn, const ClaimRequest& request, AheadOfCursor& ahead);
   std::optional<Event> deliverable(Turn& turn, Ordinal ordinal, Events& others);
 

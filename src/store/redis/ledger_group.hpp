@@ -4,6 +4,7 @@
 /// \file
 /// What a process knows of one group, and one call's decision upon it.
 
+#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -50,6 +51,15 @@ struct Group {
   }
 };
 
+/// The log after a position, asked for before it was needed: while handlers had what came before it.
+struct ReadAhead {
+  StreamName stream;
+  Ordinal from = 0;
+  std::size_t count = 0;
+  Timestamp asked = {};
+  std::future<std::vector<Reply>> replies;  ///< XINFO STREAM, then those of entry_commands
+};
+
 /// One group in this process: taken in turn, its rows read when needed and forgotten when they may have changed.
 struct Slot {
   std::mutex mutex;
@@ -63,6 +73,7 @@ struct Slot {
   Timestamp foreign_looked_at = {};
   bool read_on = false;  ///< a foreign consumer was seen to have read on
   bool ever_loaded = false;
+  std::optional<ReadAhead> ahead = {};
   std::uint64_t greetings = 0;  ///< `Client::greetings` before the rows were read
 
   /// Others may have changed the group.

@@ -17,6 +17,8 @@ constexpr std::chrono::seconds kSeenEvery{5};
 /// Races that may be lost before it is worth letting others pass.
 constexpr unsigned kPatience = 3;
 constexpr std::chrono::milliseconds kLongestWait{50};
+/// What was read ahead and nobody came for is let go: it is a page of events.
+constexpr std::chrono::seconds kReadAheadKept{5};
 constexpr std::size_t kMostSlots = 1'000;
 
 }  // namespace
@@ -27,6 +29,7 @@ Timestamp::duration seen_every(const GroupSettings& settings) {
 }
 
 void Slot::drop() {
+  ahead.reset();
   if (!group) return;
   const std::string order = group->identity.order.to_string();
   if (order != known_order) known.clear();
@@ -60,6 +63,7 @@ Turn RedisLedger::begin(Slot& slot, const GroupName& name, std::string_view oper
     slot.drop();
     slot.known.clear();
   }
+  if (slot.ahead && slot.ahead->asked + kReadAheadKept < client_.now()) slot.ahead.reset();
   // A server that was started again may have lost its last commits, and then count the same versions once more.
   const std::uint64_t greetings = client_.greetings();
   if (greetings != slot.greetings) slot.drop();
@@ -159,6 +163,7 @@ bool RedisLedger::finish(Turn& turn, std::string_view operation) {
       vanished(turn.slot, GroupName(group.name), operation);  // a copy: the slot forgets its group
     case Kind::moved:
     case Kind::session_moved:
+    case Kind::removed:
       ++counts_.lost_races;
       return false;
     case Kind::session_ended:

@@ -4,6 +4,7 @@
 
 #include "store/redis/ledger.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -59,6 +60,61 @@ TEST_F(RedisLedgerTest, ManyThreadsOfSeveralProcessesMakeProgressAgainstEachOthe
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(acked.size(), kEvents);
   EXPECT_TRUE(std::all_of(acked.begin(), acked.end(), [](const auto& one) { return one.second == 1; }));
+}
+
+TEST_F(RedisLedgerTest, WhatComesNextIsReadWhileAClaimIsInHand) {
+  Process process(*this);
+  process.make_group("g", OrderRule::parse("none"));
+  append(40);
+  redis({"CONFIG", "RESETSTAT"});
+  const auto reads = [this] {
+    const std::string stats = redis({"INFO", "commandstats"}).as_text();
+    const auto at = stats.find("cmdstat_xrange:calls=");
+    return at == std::string::npos ? 0 : std::stoi(stats.substr(at + 21));
+  };
+  for (int claim = 1; claim <= 3; ++claim) {
+    const auto deliveries = process.claim("g", "c", 10);
+    ASSERT_EQ(deliveries.size(), 10U);
+    EXPECT_EQ(deliveries[0].event.id, "e" + std::to_string(10 * (claim - 1)));
+    // One for the first claim, and one in advance after each.
+    EXPECT_TRUE(eventually([&] { return reads() == claim + 1; })) << reads();
+    EXPECT_TRUE(process.settle("g", deliveries, Outcome::ack()).empty());
+  }
+  EXPECT_EQ(reads(), 4);
+  append(5);  // what was read ahead does not know of them
+  EXPECT_EQ(process.claim("g", "c", 100).size(), 15U);
+  EXPECT_EQ(process.claim("g", "c", 100).size(), 0U);
+}
+
+TEST_F(RedisLedgerTest, WhatWasReadAheadIsHandedOutOnlyAsItIsByThen) {
+  Process process(*this);
+  process.make_group("g", OrderRule::parse("none"));
+  const auto positions = append(40);
+  redis({"CONFIG", "RESETSTAT"});
+  const auto read = [this](int times) {
+    return eventually([&] {
+      return redis({"INFO", "commandstats"}).as_text().find(fmt::format("cmdstat_xrange:calls={},", times)) !=
+             std::string::npos;
+    });
+  };
+  ASSERT_EQ(process.claim("g", "c", 10).size(), 10U);
+  ASSERT_TRUE(read(2));
+  redis({"XDEL", kLog, id_of(positions[11])});
+  auto deliveries = process.claim("g", "c", 9);
+  ASSERT_EQ(deliveries.size(), 9U);
+  EXPECT_EQ(deliveries[0].event.id, "e10");
+  EXPECT_EQ(deliveries[1].event.id, "e12");
+  EXPECT_EQ(process.ledger().figures().lost_races, 1U);
+
+  redis({"CONFIG", "RESETSTAT"});
+  ASSERT_EQ(process.claim("g", "c", 5).size(), 5U);
+  ASSERT_TRUE(read(2));
+  ASSERT_TRUE(log().erase(StreamName(kDefaultStream), "/test", "e26"));
+  deliveries = process.claim("g", "c", 5);
+  ASSERT_EQ(deliveries.size(), 5U);
+  EXPECT_EQ(deliveries[0].event.id, "e25");
+  EXPECT_EQ(deliveries[1].event.id, "e26");
+  EXPECT_FALSE(deliveries[1].event.data);
 }
 
 TEST_F(RedisLedgerTest, ALateSettleIsRefusedThoughItsProcessKnowsNothingOfIt) {

@@ -74,6 +74,15 @@ function check.native_at(stream, name, cursor)
   if their_ms > our_ms or (their_ms == our_ms and their_seq > our_seq) then return {0, 'read_on', found} end
 end
 
+-- So many of the stream's entries are gone: none was removed since it was as many.
+function check.removed_is(stream, removed)
+  local info = redis.pcall('XINFO', 'STREAM', stream)
+  if info.err then return {0, 'removed', ''} end
+  local fields = {}
+  for i = 1, #info, 2 do fields[info[i]] = info[i + 1] end
+  if fields['entries-added'] - fields['length'] ~= tonumber(removed) then return {0, 'removed', ''} end
+end
+
 function check.field_is(field, value)
   if (redis.call('HGET', group, field) or '') ~= value then return {0, 'moved', version} end
 end
