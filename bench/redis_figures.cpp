@@ -159,6 +159,7 @@ void measure_memory(const Options& options, Report& report) {
   }
   const double in_flight = per_event(stored);
   std::vector<millrace::Settlement> retries;
+  retries.reserve(held.size());
   for (const auto& delivery : held)
     retries.push_back({delivery.lease, millrace::Outcome::retry("bench", millrace::FailureClass::handler,
                                                                 millrace::Milliseconds{600'000})});
