@@ -69,6 +69,7 @@ class Store {
     std::string help = {};
     double value;
   };
+  /// Answers at once, also while the backend does not; what only the backend could say is left out then.
   [[nodiscard]] virtual std::vector<Figure> figures() const = 0;
 
   /// Writes a copy of the store, as of some moment during the call, while it goes on serving. Everything acknowledged
@@ -76,6 +77,21 @@ class Store {
   /// \throws Error{already_exists | store_full | permission_denied | unavailable}; {invalid_argument} for a store whose
   /// engine makes its own backups
   virtual void backup(const std::string& to) = 0;
+
+  /// The connections to a server for one purpose.
+  struct Pool {
+    std::string name = {};               ///< "append"
+    bool connected = false;              ///< all of them are
+    std::chrono::milliseconds since{};   ///< they have been, or have not been, for so long
+    std::string why = {};                ///< why not, or why they are of no use; empty when all is well
+    std::uint64_t connects = 0;          ///< connections made so far
+    std::uint64_t errors = 0;            ///< calls that got no answer, or an error
+    std::size_t in_flight = 0;           ///< calls sent and not answered
+    std::size_t queued = 0;              ///< calls that wait to be sent
+    std::chrono::milliseconds oldest{};  ///< how long the oldest of those calls has waited; 0 when there is none
+  };
+  /// None for a store without a server. Answers at once, also while the server does not.
+  [[nodiscard]] virtual std::vector<Pool> pools() const { return {}; }
 };
 
 /// Opens (and by default creates) a store. A new store has the streams `events` and `logs`.

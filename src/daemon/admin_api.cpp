@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "base/time.hpp"
 #include "daemon/access.hpp"
 #include "daemon/claims.hpp"
 #include "daemon/handlers.hpp"
 #include "daemon/json.hpp"
 #include "daemon/metrics.hpp"
+#include "daemon/probe.hpp"
 #include "daemon/tails.hpp"
 
 namespace millrace::daemon {
@@ -15,9 +17,42 @@ std::string check_json(std::string_view name, bool ok, std::string_view detail) 
   return JsonWriter().text("name", name).text("status", ok ? "ok" : "failing").text("detail", detail).finish();
 }
 
-void answer_health(const CallPtr& call, bool ok, const std::string& checks) {
-  call->json(JsonWriter().text("status", ok ? "ok" : "failing").raw("checks", "[" + checks + "]").finish(),
-             ok ? 200 : 503);
+std::string since_text(const Store::Pool& pool) {
+  return format_rfc3339(wall_now() - pool.since);
+}
+
+/// In words: what somebody wants to know who has just been woken.
+std::string pool_detail(const Store::Pool& pool) {
+  std::string text = (pool.connected ? "connected since " : "not connected since ") + since_text(pool);
+  if (!pool.why.empty()) text += ": " + pool.why;
+  const std::size_t open = pool.queued + pool.in_flight;
+  if (open == 0) return text;
+  return text + "; " + std::to_string(open) + " calls wait, the oldest for " + std::to_string(pool.oldest.count()) +
+         " ms";
+}
+
+std::string pool_json(const Store::Pool& pool) {
+  JsonWriter json;
+  json.text("pool", pool.name).boolean("connected", pool.connected).text("since", since_text(pool));
+  json.text_or_null("why", pool.why).number("connects", pool.connects).number("errors", pool.errors);
+  json.number("in_flight", pool.in_flight).number("queued", pool.queued);
+  return json.real("oldest_seconds", std::chrono::duration<double>(pool.oldest).count()).finish();
+}
+
+/// \param why why the store does not answer; empty when it does
+void answer_health(const Store& store, const CallPtr& call, const std::string& why) {
+  JsonWriter checks('[');
+  checks.element(check_json("store", why.empty(), why.empty() ? store.describe() : why));
+  JsonWriter pools('[');
+  bool ok = why.empty();
+  for (const Store::Pool& pool : store.pools()) {
+    ok = ok && pool.why.empty();
+    checks.element(check_json("pool " + pool.name, pool.why.empty(), pool_detail(pool)));
+    pools.element(pool_json(pool));
+  }
+  JsonWriter json;
+  json.text("status", ok ? "ok" : "failing").raw("checks", checks.finish()).raw("pools", pools.finish());
+  call->json(json.finish(), ok ? 200 : 503);
 }
 
 }  // namespace
@@ -65,20 +100,13 @@ void show_stats(Services& services, const CallPtr& call) {
 }
 
 void show_health(Services& services, const CallPtr& call) {
-  const auto timer = services.timer.after(kHealthPatience, [call] {
-    answer_health(call, false, check_json("store", false, "timed_out: no answer from the store within 3 s"));
+  const auto timer = services.timer.after(kHealthPatience, [&store = services.store, call] {
+    answer_health(store, call, "timed_out: no answer from the store within 3 s");
   });
-  std::string checks;
-  bool ok = false;
-  try {
-    static_cast<void>(services.store.log().streams());
-    ok = true;
-    checks = check_json("store", true, services.store.describe());
-  } catch (const Error& error) {
-    checks = check_json("store", false, error.what());
-  }
-  services.timer.cancel(timer);
-  answer_health(call, ok, checks);
+  services.probe.ask([&services, call, timer](const std::string& why) {
+    services.timer.cancel(timer);
+    answer_health(services.store, call, why);
+  });
 }
 
 void show_event_health(Services& services, const CallPtr& call) {
@@ -96,23 +124,26 @@ void show_event_health(Services& services, const CallPtr& call) {
 }
 
 void show_ready(Services& services, const CallPtr& call) {
-  std::string reason;
-  if (services.stopping && services.stopping()) {
-    reason = "stopping";
-  } else {
-    try {
-      static_cast<void>(services.store.log().streams());
-    } catch (const Error& error) {
-      reason = error.what();
-    }
-  }
-  JsonWriter json;
-  json.boolean("ready", reason.empty()).text_or_null("reason", reason);
-  call->json(json.finish(), reason.empty() ? 200 : 503);
+  const auto answer = [call](const std::string& reason) {
+    JsonWriter json;
+    json.boolean("ready", reason.empty()).text_or_null("reason", reason);
+    call->json(json.finish(), reason.empty() ? 200 : 503);
+  };
+  if (services.stopping && services.stopping()) return answer("stopping");
+  services.probe.ask(answer);
 }
 
 void show_metrics(Services& services, const CallPtr& call) {
-  call->respond({200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, services.metrics.text(services)});
+  const auto answer = [call](std::string text) {
+    call->respond({200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, std::move(text)});
+  };
+  // Who scrapes does not wait as long as a store may be waited for, and wants to know most of all then.
+  const auto timer = services.timer.after(
+      kHealthPatience, [&services, answer] { answer(services.metrics.text_without_store(services)); });
+  services.probe.ask([&services, answer, timer](const std::string& why) {
+    answer(why.empty() ? services.metrics.text(services) : services.metrics.text_without_store(services));
+    services.timer.cancel(timer);
+  });
 }
 
 }  // namespace millrace::daemon

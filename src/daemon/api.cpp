@@ -9,6 +9,7 @@
 #include "daemon/claims.hpp"
 #include "daemon/handlers.hpp"
 #include "daemon/metrics.hpp"
+#include "daemon/probe.hpp"
 #include "daemon/publish_body.hpp"
 #include "daemon/router.hpp"
 #include "daemon/schemas.hpp"
@@ -20,6 +21,7 @@ namespace {
 
 constexpr std::size_t kIngestThreads = 2;
 constexpr std::size_t kWorkThreads = 8;
+constexpr std::size_t kWatchThreads = 3;
 constexpr std::uint64_t kSchemasEvery = 5;  ///< seconds until a program's new step is known
 
 }  // namespace
@@ -28,6 +30,8 @@ struct Api::Impl {
   Impl(Store& store, Bus& bus, const Config& config)
       : ingest(kIngestThreads, config.server.max_connections, "millrace-ingest"),
         work(kWorkThreads, config.server.max_connections, "millrace-work"),
+        watching(kWatchThreads, config.server.max_connections, "millrace-watch"),
+        probe(store),
         schemas(store, config.schemas),
         tokens(config),
         services{store,
@@ -43,7 +47,8 @@ struct Api::Impl {
                  access_tokens,
                  {},
                  [this] { return stopping.load(); },
-                 std::chrono::steady_clock::now()},
+                 std::chrono::steady_clock::now(),
+                 probe},
         claims(services),
         tails(services) {
     watch = store.log().watch([this] {
@@ -148,7 +153,7 @@ struct Api::Impl {
     }
     auto call =
         std::make_shared<Call>(metrics, route, std::move(found.path), std::move(request), std::move(exchange), who);
-    Executor& pool = route.pool == Pool::ingest ? ingest : work;
+    Executor& pool = route.pool == Pool::ingest ? ingest : route.pool == Pool::watch ? watching : work;
     const bool taken = pool.try_post([this, call, &route] {
       guarded(call, [&] {
         if (route.reach == Reach::group) check_group(services, *call);
@@ -165,6 +170,8 @@ struct Api::Impl {
   std::atomic<bool> stopping{false};
   Executor ingest;
   Executor work;
+  Executor watching;
+  Probe probe;
   Schemas schemas;
   const Tokens tokens;
   const AccessTokens access_tokens;
@@ -204,6 +211,7 @@ void Api::finish() {
   impl_->timer.stop();
   impl_->ingest.stop();
   impl_->work.stop();
+  impl_->watching.stop();
 }
 
 }  // namespace millrace::daemon

@@ -26,6 +26,7 @@ namespace millrace::daemon {
 
 class Metrics;
 class Claims;
+class Probe;
 class Tails;
 class Schemas;
 class AccessTokens;
@@ -48,6 +49,7 @@ struct Services {
   std::function<http::Server::Stats()> server;  ///< empty when there is no server
   std::function<bool()> stopping;
   std::chrono::steady_clock::time_point started;
+  Probe& probe;
 
   /// Runs `task` on `work` soon, without waiting for room and without losing it. `task` must not throw.
   void soon(std::function<void()> task);

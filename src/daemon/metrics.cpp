@@ -59,21 +59,43 @@ void add_last_trim(Live& live, const StreamInfo& stream, const Labels& labels) {
   }
 }
 
+/// What the process itself counts, and how its connections are: most of all while the store does not answer.
+void add_process(Live& live, const Store& store) {
+  for (const Store::Figure& figure : store.figures()) {
+    live.add("millrace_store_" + figure.name, figure.help, figure.value);
+  }
+  for (const Store::Pool& pool : store.pools()) {
+    const Labels labels{{"pool", pool.name}};
+    const auto add = [&](const char* name, const char* help, auto value) {
+      live.add(std::string("millrace_store_pool_") + name, help, static_cast<double>(value), labels);
+    };
+    const auto seconds = [](std::chrono::milliseconds time) { return std::chrono::duration<double>(time).count(); };
+    add("up", "1 while all connections of the pool stand and are of use", pool.why.empty() ? 1 : 0);
+    add("state_seconds", "Since all connections of the pool stand, or since one is missing", seconds(pool.since));
+    add("connects_total", "Connections of the pool made", pool.connects);
+    add("errors_total", "Calls of the pool that got no answer, or an error", pool.errors);
+    add("in_flight", "Calls of the pool sent and not answered", pool.in_flight);
+    add("queued", "Calls of the pool that wait to be sent", pool.queued);
+    add("oldest_seconds", "How long the oldest of those calls has waited, 0 when there is none", seconds(pool.oldest));
+  }
+}
+
+void add_up(Live& live, bool answers) {
+  live.add("millrace_store_up", "1 when the store answers", answers ? 1 : 0);
+}
+
 void add_store(Live& live, Services& services) {
   // Everything is read before anything is shown, so that a store that fails half-way shows nothing but store_up 0.
   std::vector<StreamInfo> streams;
   std::vector<GroupInfo> groups;
-  std::vector<Store::Figure> figures;
   try {
     streams = services.store.log().streams();
     groups = services.store.ledger().groups();
-    figures = services.store.figures();
   } catch (const Error& error) {
     log::write(log::Level::warn, error);
-    live.add("millrace_store_up", "1 when the store answers", 0);
-    return;
+    return add_up(live, false);
   }
-  live.add("millrace_store_up", "1 when the store answers", 1);
+  add_up(live, true);
   for (const StreamInfo& stream : streams) {
     const Labels labels{{"stream", stream.name.str()}};
     live.add("millrace_stream_events", "Events in the log", static_cast<double>(stream.events), labels);
@@ -103,12 +125,45 @@ void add_store(Live& live, Services& services) {
     add("group_expired_total", "Events settled because their expirytime had passed", group.expired);
     add("group_skipped_total", "Events settled by skip or seek", group.skipped);
   }
-  for (const Store::Figure& figure : figures) live.add("millrace_store_" + figure.name, figure.help, figure.value);
+}
+
+/// All but what the store says.
+Live live_figures(Services& services) {
+  Live live;
+  live.add("millrace_build_info", "1, with the version as a label", 1, {{"version", MILLRACE_VERSION}});
+  live.add("millrace_uptime_seconds", "Seconds since the daemon started",
+           std::chrono::duration<double>(std::chrono::steady_clock::now() - services.started).count());
+  const Bus::Stats bus = services.bus.stats();
+  live.add("millrace_bus_observers", "Observers registered", static_cast<double>(bus.observers));
+  live.add("millrace_bus_observer_failures_total", "Observer calls that threw",
+           static_cast<double>(bus.observer_failures));
+  live.add("millrace_claims_waiting", "Claims in a long poll", static_cast<double>(services.claims.waiting()));
+  live.add("millrace_tails", "Open tails", static_cast<double>(services.tails.count()));
+  if (services.server) {
+    const http::Server::Stats server = services.server();
+    live.add("millrace_http_connections", "Open connections", static_cast<double>(server.connections));
+    live.add("millrace_http_connections_accepted_total", "Connections accepted", static_cast<double>(server.accepted));
+    live.add("millrace_http_connections_refused_total", "Connections beyond server.max_connections",
+             static_cast<double>(server.refused));
+    live.add("millrace_http_timeouts_total",
+             "TLS handshakes, requests and writes that took longer than server.request_timeout",
+             static_cast<double>(server.timed_out));
+    live.add("millrace_http_malformed_total", "Requests refused as malformed or too large",
+             static_cast<double>(server.malformed));
+  }
+  add_process(live, services.store);
+  return live;
 }
 
 }  // namespace
 
 struct Metrics::Impl {
+  std::string serialized(std::vector<prometheus::MetricFamily> live) const {
+    std::vector<prometheus::MetricFamily> families = registry.Collect();
+    std::move(live.begin(), live.end(), std::back_inserter(families));
+    return prometheus::TextSerializer().Serialize(families);
+  }
+
   prometheus::Registry registry;
   prometheus::Family<prometheus::Counter>& counter(const char* name, const char* help) {
     return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
@@ -191,32 +246,15 @@ void Metrics::publish_ack(Durability level, double seconds) {
 }
 
 std::string Metrics::text(Services& services) {
-  Live live;
-  live.add("millrace_build_info", "1, with the version as a label", 1, {{"version", MILLRACE_VERSION}});
-  live.add("millrace_uptime_seconds", "Seconds since the daemon started",
-           std::chrono::duration<double>(std::chrono::steady_clock::now() - services.started).count());
-  const Bus::Stats bus = services.bus.stats();
-  live.add("millrace_bus_observers", "Observers registered", static_cast<double>(bus.observers));
-  live.add("millrace_bus_observer_failures_total", "Observer calls that threw",
-           static_cast<double>(bus.observer_failures));
-  live.add("millrace_claims_waiting", "Claims in a long poll", static_cast<double>(services.claims.waiting()));
-  live.add("millrace_tails", "Open tails", static_cast<double>(services.tails.count()));
-  if (services.server) {
-    const http::Server::Stats server = services.server();
-    live.add("millrace_http_connections", "Open connections", static_cast<double>(server.connections));
-    live.add("millrace_http_connections_accepted_total", "Connections accepted", static_cast<double>(server.accepted));
-    live.add("millrace_http_connections_refused_total", "Connections beyond server.max_connections",
-             static_cast<double>(server.refused));
-    live.add("millrace_http_timeouts_total",
-             "TLS handshakes, requests and writes that took longer than server.request_timeout",
-             static_cast<double>(server.timed_out));
-    live.add("millrace_http_malformed_total", "Requests refused as malformed or too large",
-             static_cast<double>(server.malformed));
-  }
+  Live live = live_figures(services);
   add_store(live, services);
-  std::vector<prometheus::MetricFamily> families = impl_->registry.Collect();
-  std::move(live.families.begin(), live.families.end(), std::back_inserter(families));
-  return prometheus::TextSerializer().Serialize(families);
+  return impl_->serialized(std::move(live.families));
+}
+
+std::string Metrics::text_without_store(Services& services) {
+  Live live = live_figures(services);
+  add_up(live, false);
+  return impl_->serialized(std::move(live.families));
 }
 
 }  // namespace millrace::daemon

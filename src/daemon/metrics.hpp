@@ -33,6 +33,8 @@ class Metrics {
 
   /// Prometheus text format 0.0.4. Blocks for the store.
   std::string text(Services& services);
+  /// The same of a store that does not answer: it is not asked.
+  std::string text_without_store(Services& services);
 
  private:
   struct Impl;

@@ -20,6 +20,7 @@ namespace millrace::daemon {
 enum class Pool {
   ingest,  ///< publishing: decodes, hands over to the store's writer; waits only while the writer's queue is full
   work,    ///< everything that asks the store and waits for its answer
+  watch,   ///< how things are: it must be said most of all while everything else waits for the store
 };
 
 struct Route {

@@ -70,10 +70,10 @@ std::span<const Route> routes() {
       {"GET", "/v1/schemas", {}, &list_schemas, Needs::token, Reach::nothing},
       {"GET", "/v1/stats", {}, &show_stats, Needs::admin, Reach::store},
       {"GET", "/v1/doctor", {}, &show_doctor, Needs::admin, Reach::store},
-      {"GET", "/health", {}, &show_health, Needs::nothing, Reach::nothing},
+      {"GET", "/health", {}, &show_health, Needs::nothing, Reach::nothing, Pool::watch},
       {"GET", "/health/events", {}, &show_event_health, Needs::metrics, Reach::handler},
-      {"GET", "/ready", {}, &show_ready, Needs::nothing, Reach::nothing},
-      {"GET", "/metrics", {}, &show_metrics, Needs::metrics, Reach::store},
+      {"GET", "/ready", {}, &show_ready, Needs::nothing, Reach::nothing, Pool::watch},
+      {"GET", "/metrics", {}, &show_metrics, Needs::metrics, Reach::store, Pool::watch},
   };
   return table;
 }

@@ -61,7 +61,8 @@ Client::Impl::Impl(RedisUrl url, Milliseconds again) : around{loop, std::move(ur
   to_connect_ = all_;
   thread_ = std::thread([this] {
     pthread_setname_np(pthread_self(), "redis");
-    loop.run();
+    around.meter.handler_ended();
+    while (loop.run_one() != 0) around.meter.handler_ended();
   });
   wait_until_connected();
 }
@@ -169,6 +170,8 @@ void Client::Impl::learn(const ServerFacts& facts) {
   const std::lock_guard lock(mutex_);
   if (unfit && !unfit_) log::write(log::Level::error, *unfit);
   if (!unfit && unfit_) log::info("server_fit_again", around.url.describe(), "writes are taken again");
+  const std::optional<std::string> doubt = why_doubtful(facts);
+  if (doubt && !why_doubtful(facts_)) log::warn("server_settings", around.url.describe(), *doubt);
   facts_ = facts;
   unfit_ = std::move(unfit);
   refusing_ = unfit_.has_value();
@@ -357,8 +360,13 @@ Client::Figures Client::figures(Purpose purpose) const {
   return figures;
 }
 
-std::chrono::microseconds Client::take_longest_turn() {
-  return impl_->around.meter.take_longest();
+std::optional<Error> Client::refusal() const {
+  const std::lock_guard lock(impl_->mutex_);
+  return impl_->unfit_;
+}
+
+TurnMeter::Figures Client::turns() const {
+  return impl_->around.meter.figures();
 }
 
 std::uint64_t Client::greetings() const noexcept {

@@ -17,6 +17,7 @@
 #include "store/redis/resp.hpp"
 #include "store/redis/script.hpp"
 #include "store/redis/server_facts.hpp"
+#include "store/redis/turn_meter.hpp"
 #include "store/redis/url.hpp"
 
 namespace millrace::store::redis {
@@ -93,16 +94,20 @@ class Client {
 
   struct Figures {
     bool connected = false;        ///< all connections of the purpose
-    std::uint64_t reconnects = 0;  ///< connections made anew after one was lost
+    Milliseconds since{};          ///< it has been connected, or not been, for so long
+    std::uint64_t connects = 0;    ///< connections made
+    std::uint64_t reconnects = 0;  ///< of them anew after one was lost
     std::uint64_t errors = 0;      ///< calls that failed without an answer, and error replies
     std::size_t in_flight = 0;     ///< calls sent and not answered
     std::size_t queued = 0;        ///< calls not sent yet
+    Milliseconds oldest{};         ///< how long the oldest of both has waited
     std::string last_error = {};   ///< why it is not connected; empty when it is
   };
   [[nodiscard]] Figures figures(Purpose purpose) const;
-  /// The longest time that the client's thread was busy without looking at its other connections, since it was asked
-  /// last.
-  [[nodiscard]] std::chrono::microseconds take_longest_turn();
+  /// Why writes are refused at the moment, though there is a connection: the server gives less than the URL asks for.
+  [[nodiscard]] std::optional<Error> refusal() const;
+  /// How long the client's thread was busy without looking at its other connections.
+  [[nodiscard]] TurnMeter::Figures turns() const;
 
   /// How many connections were made. When it has grown, the server may have lost what it had answered.
   [[nodiscard]] std::uint64_t greetings() const noexcept;

@@ -28,15 +28,6 @@ bool is_message(const Reply& reply) {
 
 }  // namespace
 
-TurnMeter::Turn::~Turn() {
-  const auto took = std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now() - began_).count();
-  if (took > meter_.longest_.load(std::memory_order_relaxed)) meter_.longest_.store(took, std::memory_order_relaxed);
-}
-
-std::chrono::microseconds TurnMeter::take_longest() {
-  return std::chrono::microseconds(longest_.exchange(0));
-}
-
 Connection::Connection(Surroundings& around, std::string name, Events events, bool subscribes)
     : around_(around),
       name_(std::move(name)),
@@ -99,7 +90,7 @@ void Connection::greet(bool hello) {
   greeting_.clear();
   greeting_size_ = commands.size();
   asked_ = steady_clock::now();
-  for (const std::vector<std::string>& command : commands) format_command(command, wire_->out);
+  for (const std::vector<std::string>& command : commands) format_command(command, wire_->out.gathered);
   write();
   arm();
 }
@@ -135,7 +126,8 @@ void Connection::become_ready(const Greeting& greeting) {
   backoff_.reset();
   ++connects_;
   last_error_.clear();
-  look_ = steady_clock::now() + kQuiet;
+  since_ = steady_clock::now();
+  look_ = since_ + kQuiet;
   pipeline_.on_connected();
   if (events_.connected) events_.connected(greeting);
   flush();
@@ -206,16 +198,16 @@ void Connection::take_reply(Reply reply, Steady now) {
 void Connection::write() {
   if (!wire_ || wire_->writing) return;
   const WirePtr wire = wire_;
-  if (wire->out_done == wire->out.size()) {
-    wire->out.clear();
+  if (wire->out_done == wire->out.view().size()) {
+    wire->out = {};
     wire->out_done = 0;
     if (state_ == State::ready) wire->out = pipeline_.take_output(kWriteAtOnce, steady_clock::now());
-    if (wire->out.empty()) return;
+    if (wire->out.view().empty()) return;
   }
   wire->writing = true;
   const auto self = shared_from_this();
-  const std::size_t size = std::min(wire->out.size() - wire->out_done, kMostPerWrite);
-  wire->stream->write_some(boost::asio::buffer(wire->out.data() + wire->out_done, size),
+  const std::string_view next = wire->out.view().substr(wire->out_done, kMostPerWrite);
+  wire->stream->write_some(boost::asio::buffer(next.data(), next.size()),
                            [self, wire](const boost::system::error_code& error, std::size_t written) {
                              const TurnMeter::Turn turn(self->around_.meter);
                              if (wire == self->wire_) self->on_written(error, written);
@@ -246,6 +238,7 @@ void Connection::lose(const Error& why) {
   const bool was_connected = state_ == State::ready;
   state_ = State::waiting;
   last_error_ = why.what();
+  if (was_connected) since_ = steady_clock::now();
   attempt_.reset();
   if (wire_) wire_->stream->close();
   wire_.reset();

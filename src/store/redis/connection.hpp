@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cstdint>
@@ -17,6 +16,7 @@
 #include "store/redis/pipeline.hpp"
 #include "store/redis/resp.hpp"
 #include "store/redis/server_facts.hpp"
+#include "store/redis/turn_meter.hpp"
 #include "store/redis/url.hpp"
 
 namespace millrace::store::redis {
@@ -28,27 +28,6 @@ struct Greeting {
   Timestamp time;
   Steady asked;
   Steady answered;
-};
-
-/// How long the turns of a loop take. The loop's thread notes, any thread asks.
-class TurnMeter {
- public:
-  /// Notes the time until its end as one turn.
-  class Turn {
-   public:
-    explicit Turn(TurnMeter& meter) : meter_(meter) {}
-    ~Turn();
-    Turn(const Turn&) = delete;
-    Turn& operator=(const Turn&) = delete;
-
-   private:
-    TurnMeter& meter_;
-    Steady began_ = std::chrono::steady_clock::now();
-  };
-  std::chrono::microseconds take_longest();  ///< since it was asked last
-
- private:
-  std::atomic<std::int64_t> longest_{0};
 };
 
 /// What the connections of a client share; lives longer than they.
@@ -84,8 +63,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   [[nodiscard]] bool connected() const { return state_ == State::ready; }
   [[nodiscard]] const Pipeline& pipeline() const { return pipeline_; }
+  [[nodiscard]] std::uint64_t connects() const { return connects_; }
   [[nodiscard]] std::uint64_t reconnects() const { return connects_ > 0 ? connects_ - 1 : 0; }
   [[nodiscard]] const std::string& last_error() const { return last_error_; }
+  [[nodiscard]] Steady since() const { return since_; }  ///< it has been connected, or not been, so long
 
  private:
   enum class State { waiting, connecting, greeting, ready, closed };
@@ -95,8 +76,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::unique_ptr<io::Stream> stream;
     ReplyReader reader;
     std::array<char, 64UL * 1024> in{};
-    std::string out;
-    std::size_t out_done = 0;
+    Output out;
+    std::size_t out_done = 0;  ///< of `out`
     bool writing = false;
   };
   using WirePtr = std::shared_ptr<Wire>;
@@ -140,6 +121,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::steady_timer timer_;
   Steady armed_ = Steady::max();
   std::uint64_t connects_ = 0;
+  Steady since_ = std::chrono::steady_clock::now();
   std::string last_error_;
 };
 

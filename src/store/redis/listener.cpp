@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/redis/listener.hpp"
 
+#include <array>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <condition_variable>
@@ -317,12 +318,11 @@ void Listener::forget(const std::string& key) {
 Client::Figures Listener::figures() const {
   Client::Figures figures;
   impl_->client.on_loop([&] {
-    figures.connected = impl_->reader->connected() && impl_->subscriber->connected() && !impl_->refused;
-    figures.reconnects = impl_->reader->reconnects() + impl_->subscriber->reconnects();
-    figures.errors = impl_->reader->pipeline().errors() + impl_->subscriber->pipeline().errors();
-    figures.in_flight = impl_->reader->pipeline().in_flight();
-    for (const auto& connection : {impl_->reader, impl_->subscriber}) {
-      if (!connection->connected()) figures.last_error = connection->last_error();
+    figures = figures_of(std::array{impl_->reader, impl_->subscriber});
+    figures.oldest = {};  // its questions wait at the server on purpose
+    if (figures.connected && impl_->refused) {
+      figures.connected = false;
+      figures.last_error = "the ACL forbids the channel " + impl_->channel;
     }
   });
   return figures;

@@ -14,6 +14,10 @@ std::string milliseconds(Milliseconds time) {
   return std::to_string(time.count()) + " ms";
 }
 
+std::string_view bytes_of(const Request& request) {
+  return request.large ? std::string_view(*request.large) : request.bytes;
+}
+
 bool is_lost_script(const Request& request) {
   const Reply& first = request.replies.front();
   return request.script != nullptr && first.is_error() && first.text.starts_with("NOSCRIPT ");
@@ -32,7 +36,7 @@ void Pipeline::push(RequestPtr request) {
   queue_.push_back(std::move(request));
 }
 
-void Pipeline::write(Request& request, std::string& out) {
+void Pipeline::write(Request& request, std::size_t limit, Output& out) {
   bool whole_text = false;
   if (request.lost_scripts > 0) {
     // Its text went out after this request did: the server knows it by now.
@@ -41,28 +45,33 @@ void Pipeline::write(Request& request, std::string& out) {
     if (whole_text) sent->second = counter_ + 1;
   }
   request.sent_as = ++counter_;
-  if (!whole_text) {
-    out += request.bytes;
+  const std::string_view bytes = bytes_of(request);
+  if (!whole_text && bytes.size() > limit) {
+    if (!request.large) request.large = std::make_shared<const std::string>(std::move(request.bytes));
+    out.large = request.large;
     return;
   }
-  const std::string_view bytes = request.bytes;
+  if (!whole_text) {
+    out.gathered += bytes;
+    return;
+  }
   const std::string_view source = request.script->source;
-  out += bytes.substr(0, bytes.find('\n') + 1);  // how many words: the same as with the digest
-  out += "$4\r\nEVAL\r\n$" + std::to_string(source.size()) + "\r\n";
-  out += source;
-  out += "\r\n";
-  out += bytes.substr(request.script_args);
+  out.gathered += bytes.substr(0, bytes.find('\n') + 1);  // how many words: the same as with the digest
+  out.gathered += "$4\r\nEVAL\r\n$" + std::to_string(source.size()) + "\r\n";
+  out.gathered += source;
+  out.gathered += "\r\n";
+  out.gathered += bytes.substr(request.script_args);
 }
 
-std::string Pipeline::take_output(std::size_t limit, Steady now) {
-  std::string out;
-  while (out.size() < limit) {
+Output Pipeline::take_output(std::size_t limit, Steady now) {
+  Output out;
+  while (!out.large && out.gathered.size() < limit) {
     std::deque<RequestPtr>& from = again_.empty() ? queue_ : again_;
     if (from.empty()) break;
-    if (!out.empty() && out.size() + from.front()->bytes.size() > limit) break;
+    if (!out.gathered.empty() && out.gathered.size() + bytes_of(*from.front()).size() > limit) break;
     RequestPtr request = std::move(from.front());
     from.pop_front();
-    write(*request, out);
+    write(*request, limit, out);
     request->sent_at = now;
     sent_.push_back(std::move(request));
   }
@@ -187,6 +196,17 @@ std::optional<Steady> Pipeline::next_deadline() const {
   if (!queue_.empty()) consider(unsent_expiry(*queue_.front()));
   if (overdue_ < sent_.size()) consider(sent_[overdue_]->sent_at + sent_[overdue_]->patience);
   return next;
+}
+
+std::optional<Steady> Pipeline::oldest() const {
+  std::optional<Steady> oldest;
+  const auto consider = [&oldest](const Request& request) {
+    oldest = std::min(oldest.value_or(request.queued_at), request.queued_at);
+  };
+  if (!again_.empty()) consider(*again_.front());
+  if (!queue_.empty()) consider(*queue_.front());
+  if (overdue_ < sent_.size()) consider(*sent_[overdue_]);
+  return oldest;
 }
 
 void Pipeline::fail_unsent(const Error& why) {

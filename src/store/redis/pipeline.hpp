@@ -41,6 +41,7 @@ struct Request {
   std::function<void(std::variant<std::vector<Reply>, Error>)> done = {};
 
   // How it went so far.
+  std::shared_ptr<const std::string> large = {};  ///< instead of `bytes`, once it was sent, when it is large
   Steady sent_at{};
   std::uint64_t sent_as = 0;  ///< counts what was sent on its connection
   int lost_scripts = 0;       ///< how often the server did not know the script
@@ -48,6 +49,14 @@ struct Request {
   std::vector<Reply> replies = {};
 };
 using RequestPtr = std::unique_ptr<Request>;
+
+/// What is to be sent: small requests gathered, or a large one as it is. That one is not copied: of some megabytes it
+/// would take longer than anybody should wait.
+struct Output {
+  std::string gathered = {};
+  std::shared_ptr<const std::string> large = {};
+  [[nodiscard]] std::string_view view() const { return large ? std::string_view(*large) : gathered; }
+};
 
 /// The requests of one connection. One thread at a time. Calls `done` of requests that are through, which must not call
 /// back into this.
@@ -58,8 +67,8 @@ class Pipeline {
   Pipeline(std::string server, Milliseconds connect_timeout, unsigned replicas);
 
   void push(RequestPtr request);
-  /// The bytes of the next requests, at most about so many (but at least one request's); they count as sent.
-  std::string take_output(std::size_t limit, Steady now);
+  /// The bytes of the next requests, at most so many (but at least one request's); they count as sent.
+  Output take_output(std::size_t limit, Steady now);
   void on_reply(Reply reply, Steady now);
   void on_connected();
   void on_bytes(Steady now);  ///< something came, if not a whole reply
@@ -77,12 +86,14 @@ class Pipeline {
   [[nodiscard]] std::size_t in_flight() const { return sent_.size(); }
   [[nodiscard]] std::size_t unsent() const { return again_.size() + queue_.size(); }
   [[nodiscard]] std::uint64_t errors() const { return errors_; }
+  /// Since when the oldest request that is not through waits; nullopt when none does.
+  [[nodiscard]] std::optional<Steady> oldest() const;
 
  private:
   void finish(RequestPtr request, std::variant<std::vector<Reply>, Error> outcome);
   void fail(RequestPtr request, Errc code, std::string message, std::string native = {});
   void complete(RequestPtr request, Steady now);
-  void write(Request& request, std::string& out);
+  void write(Request& request, std::size_t limit, Output& out);
   [[nodiscard]] Steady unsent_expiry(const Request& request) const;
   void expire(std::deque<RequestPtr>& waiting, Steady now);
 

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <chrono>
 #include <cstdint>
 #include <iterator>
+#include <optional>
 #include <utility>
 
 namespace millrace::store::redis {
@@ -99,16 +101,35 @@ bool Pool::idle() const {
 }
 
 Client::Figures Pool::figures() const {
+  Client::Figures all = figures_of(connections_);
+  all.queued += backlog_.size();
+  if (!backlog_.empty()) {
+    const auto waits = std::chrono::steady_clock::now() - backlog_.front()->queued_at;
+    all.oldest = std::max(all.oldest, std::chrono::duration_cast<Milliseconds>(waits));
+  }
+  return all;
+}
+
+Client::Figures figures_of(std::span<const std::shared_ptr<Connection>> connections) {
+  const Steady now = std::chrono::steady_clock::now();
+  const auto ago = [now](Steady time) { return std::chrono::duration_cast<Milliseconds>(now - time); };
   Client::Figures all;
-  all.connected = true;
-  all.queued = backlog_.size();
-  for (const auto& connection : connections_) {
-    all.connected = all.connected && connection->connected();
+  all.connected = std::all_of(connections.begin(), connections.end(), [](const auto& one) { return one->connected(); });
+  bool first = true;
+  for (const auto& connection : connections) {
+    const Pipeline& pipeline = connection->pipeline();
+    all.connects += connection->connects();
     all.reconnects += connection->reconnects();
-    all.errors += connection->pipeline().errors();
-    all.in_flight += connection->pipeline().in_flight();
-    all.queued += connection->pipeline().unsent();
-    if (!connection->connected()) all.last_error = connection->last_error();
+    all.errors += pipeline.errors();
+    all.in_flight += pipeline.in_flight();
+    all.queued += pipeline.unsent();
+    if (const std::optional<Steady> oldest = pipeline.oldest()) all.oldest = std::max(all.oldest, ago(*oldest));
+    if (connection->connected() != all.connected) continue;
+    // All are there since the last one is; not all are since the first one is not.
+    const Milliseconds since = ago(connection->since());
+    all.since = first ? since : all.connected ? std::min(all.since, since) : std::max(all.since, since);
+    first = false;
+    if (!all.connected) all.last_error = connection->last_error();
   }
   return all;
 }

@@ -6,6 +6,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -47,5 +48,8 @@ class Pool : public std::enable_shared_from_this<Pool> {
   bool drain_posted_ = false;
   bool stopped_ = false;
 };
+
+/// What they say of themselves together. On the loop.
+Client::Figures figures_of(std::span<const std::shared_ptr<Connection>> connections);
 
 }  // namespace millrace::store::redis

@@ -49,8 +49,15 @@ class ReplyReader {
   struct Free {
     void operator()(redisReader* reader) const;
   };
-  Reply root_;
+  struct State;  ///< what hiredis builds
+  struct Maker;  ///< how
+  void begin_large();
+  [[nodiscard]] std::string_view take_large(std::string_view bytes);
+  void give(std::string_view bytes);
+
+  std::unique_ptr<State> state_;
   std::unique_ptr<redisReader, Free> reader_;
+  std::size_t large_missing_ = 0;  ///< bytes of a large text, and the end of its line, that have not come yet
 };
 
 }  // namespace millrace::store::redis

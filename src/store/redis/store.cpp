@@ -65,6 +65,7 @@ class RedisStore final : public Store {
     return client_.url().describe() + (owner_ ? " (shared, redis " : " (tool, redis ") + client_.facts().version + ")";
   }
   [[nodiscard]] std::vector<Figure> figures() const override;
+  [[nodiscard]] std::vector<Pool> pools() const override;
   void backup(const std::string& to) override {
     throw Error(Errc::invalid_argument, "back up", to,
                 "Redis makes its own backups: `redis-cli --rdb FILE` takes a snapshot while it serves, BGREWRITEAOF "
@@ -73,7 +74,7 @@ class RedisStore final : public Store {
 
  private:
   bool owner_;
-  mutable Client client_;  ///< asking its longest turn begins a new one
+  Client client_;
   Keys keys_;
   Watchers watchers_;
   RedisLog log_;
@@ -87,19 +88,13 @@ std::vector<Store::Figure> RedisStore::figures() const {
   const auto figure = [&](std::string name, std::string help, auto value) {
     all.push_back({std::move(name), std::move(help), static_cast<double>(value)});
   };
-  const auto connections = [&](const std::string& name, const std::string& what, const Client::Figures& of) {
-    figure(name + "_connected", "1 while the connections for " + what + " stand.", of.connected ? 1 : 0);
-    figure(name + "_reconnects_total", "Connections for " + what + " made anew.", of.reconnects);
-    figure(name + "_errors_total", "Calls that failed, or were answered with an error, of " + what + ".", of.errors);
-    figure(name + "_in_flight", "Calls sent and not answered, of " + what + ".", of.in_flight);
-    figure(name + "_queued", "Calls not sent yet, of " + what + ".", of.queued);
-  };
-  connections("append", "appends", client_.figures(Purpose::append));
-  connections("ledger", "groups and reads", client_.figures(Purpose::ledger));
-  connections("key_value", "keys and values", client_.figures(Purpose::key_value));
-  connections("listener", "waiting for news", watchers_.figures());
-  figure("loop_stall_seconds", "Longest turn of the thread that talks to the server, since it was asked last.",
-         std::chrono::duration<double>(client_.take_longest_turn()).count());
+  const auto seconds = [](std::chrono::microseconds time) { return std::chrono::duration<double>(time).count(); };
+  const TurnMeter::Figures turns = client_.turns();
+  figure("loop_turn_seconds",
+         "Longest turn of the thread that talks to the server, of the last one to two minutes, by the clock.",
+         seconds(turns.longest));
+  figure("loop_turn_processor_seconds", "The same by the processor time it used.", seconds(turns.longest_processor));
+  figure("loop_stalls_total", "Turns of that thread that used more than 5 ms of processor time.", turns.stalls);
   const RedisLedger::Figures ledger = ledger_.figures();
   figure("commits_total", "Decisions on groups that were written.", ledger.commits);
   figure("lost_races_total", "Those that another process was faster than; decided anew.", ledger.lost_races);
@@ -115,9 +110,24 @@ std::vector<Store::Figure> RedisStore::figures() const {
   figure("retention_failures_total", "Trims by retention that failed and will be repeated.", retention.failures);
   const House::Figures house = house_->figures();
   figure("emptied_total", "Times the server was found without the store, which was made anew.", house.emptied);
+  if (!client_.figures(Purpose::key_value).connected) return all;  // what only the server knows
   figure("server_memory_bytes", "Memory the server uses, for all that is in it.", house.used_memory);
   figure("memory_per_event_bytes", "Memory of an event in the log, with what tells its repetitions; about.",
          house.memory_per_event);
+  return all;
+}
+
+std::vector<Store::Pool> RedisStore::pools() const {
+  const std::optional<Error> refusal = client_.refusal();
+  std::vector<Pool> all;
+  const auto add = [&](std::string_view name, const Client::Figures& of, bool writes) {
+    std::string why = of.last_error;
+    if (of.connected && writes && refusal) why = "writes are refused: " + refusal->message();
+    all.push_back({std::string(name), of.connected, of.since, std::move(why), of.connects, of.errors, of.in_flight,
+                   of.queued, of.oldest});
+  };
+  for (const Purpose purpose : kPurposes) add(to_string(purpose), client_.figures(purpose), true);
+  add("listener", watchers_.figures(), false);
   return all;
 }
 

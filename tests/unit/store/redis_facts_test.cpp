@@ -192,6 +192,43 @@ TEST(RedisProtocol, ReadsEveryKindByteByByte) {
   EXPECT_TRUE(items[2].is_nil());
 }
 
+TEST(RedisProtocol, TakesLargeTextsInPiecesOfAnySize) {
+  const auto bulk = [](std::size_t size, char filler) {
+    std::string text(size, filler);
+    for (std::size_t i = 0; i + 1 < size; i += 1'000) text.replace(i, 2, "\r\n");
+    return "$" + std::to_string(size) + "\r\n" + text + "\r\n";
+  };
+  constexpr std::size_t kLarge = 256UL << 10;
+  const std::vector<std::size_t> sizes{kLarge - 1, kLarge, kLarge + 1, 0, 5, 1'000'000, 2'000'000, 1};
+  std::string bytes = "+first\r\n*" + std::to_string(sizes.size()) + "\r\n";
+  for (const std::size_t size : sizes) bytes += bulk(size, static_cast<char>('a' + size % 26));
+  bytes += bulk(700'000, 'z') + ":7\r\n*1\r\n*2\r\n" + bulk(400'000, 'y') + "-ERR no\r\n$-1\r\n+last\r\n";
+  for (const std::size_t piece : {1UL, 2UL, 997UL, 65'536UL, 300'000UL, bytes.size()}) {
+    ReplyReader reader;
+    std::vector<Reply> replies;
+    for (std::size_t at = 0; at < bytes.size(); at += piece) {
+      reader.feed(std::string_view(bytes).substr(at, piece));
+      while (std::optional<Reply> reply = reader.next()) replies.push_back(std::move(*reply));
+    }
+    ASSERT_EQ(replies.size(), 7U) << piece;
+    EXPECT_EQ(replies[0], text("first"));
+    ASSERT_EQ(replies[1].as_array().size(), sizes.size());
+    const auto as_sent = [&bulk](const Reply& reply, std::size_t size, char filler) {
+      return "$" + std::to_string(size) + "\r\n" + reply.as_text() + "\r\n" == bulk(size, filler);
+    };
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      EXPECT_TRUE(as_sent(replies[1].items[i], sizes[i], static_cast<char>('a' + sizes[i] % 26))) << piece << " " << i;
+    }
+    EXPECT_TRUE(as_sent(replies[2], 700'000, 'z')) << piece;
+    EXPECT_EQ(replies[3].as_integer(), 7);
+    const auto& inner = replies[4].as_array().at(0).as_array();
+    EXPECT_TRUE(as_sent(inner.at(0), 400'000, 'y')) << piece;
+    EXPECT_EQ(inner.at(1).text, "ERR no");
+    EXPECT_TRUE(replies[5].is_nil()) << piece;
+    EXPECT_EQ(replies[6], text("last"));
+  }
+}
+
 TEST(RedisProtocol, RefusesWhatIsNoReply) {
   for (const char* bytes : {"HTTP/1.1 400 Bad Request\r\n", "*99999999999\r\n", "*2000000000\r\n", "$x\r\n"}) {
     ReplyReader reader;

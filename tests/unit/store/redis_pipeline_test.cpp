@@ -59,7 +59,9 @@ class RedisPipeline : public ::testing::Test {
   std::string evalsha(const std::string& name) { return script_request(name)->bytes; }
 
   void connect() { pipeline.on_connected(); }
-  std::string take(int ms = 0, std::size_t limit = kPlenty) { return pipeline.take_output(limit, at(ms)); }
+  std::string take(int ms = 0, std::size_t limit = kPlenty) {
+    return std::string(pipeline.take_output(limit, at(ms)).view());
+  }
   void lose(int ms = 0) { pipeline.on_down(Error(Errc::unavailable, "connect to", "h", "cut"), at(ms)); }
 
   std::vector<std::string> happened;
@@ -89,6 +91,52 @@ TEST_F(RedisPipeline, SendsWholeRequestsUpToTheLimit) {
   for (const char* name : {"aa", "bb", "cc"}) pipeline.push(request(name));
   EXPECT_EQ(take(0, 7), "aa;bb;");
   EXPECT_EQ(take(0, 1), "cc;");
+}
+
+TEST_F(RedisPipeline, ALargeRequestIsSentAloneAndNotCopied) {
+  connect();
+  const std::string name_of_large = "one with more than a few bytes";
+  RequestPtr large = request(name_of_large, false);
+  const char* const bytes = large->bytes.data();
+  for (const char* name : {"b", "c"}) pipeline.push(request(name));
+  pipeline.push(std::move(large));
+  pipeline.push(request("d"));
+  EXPECT_EQ(take(0, 6), "b;c;");
+  const Output out = pipeline.take_output(6, at(0));
+  EXPECT_EQ(out.view(), name_of_large + ";");
+  EXPECT_EQ(out.view().data(), bytes);
+  EXPECT_EQ(take(0, 6), "d;");
+  lose();
+  EXPECT_EQ(out.view(), name_of_large + ";") << "who is writing it still may";
+  connect();
+  EXPECT_EQ(take(0, 6), name_of_large + ";") << "a read is sent once more";
+  pipeline.on_reply(text("1"), at(1));
+  EXPECT_EQ(happened.back(), name_of_large + "=1");
+}
+
+TEST_F(RedisPipeline, ALargeScriptThatWasLostIsSentWithItsText) {
+  connect();
+  pipeline.push(script_request("a"));
+  EXPECT_EQ(take(0, 1), evalsha("a"));
+  pipeline.on_reply(error("NOSCRIPT x"), at(1));
+  EXPECT_EQ(take(0, 1), eval("a"));
+}
+
+TEST_F(RedisPipeline, KnowsHowLongTheOldestWaits) {
+  EXPECT_EQ(pipeline.oldest(), std::nullopt);
+  const auto push = [this](const char* name, int ms) {
+    RequestPtr made = request(name);
+    made->queued_at = at(ms);
+    pipeline.push(std::move(made));
+  };
+  push("a", 5);
+  push("b", 7);
+  EXPECT_EQ(pipeline.oldest(), at(5));
+  connect();
+  take(9, 1);
+  EXPECT_EQ(pipeline.oldest(), at(5)) << "it was sent, and has no answer";
+  pipeline.on_reply(text("1"), at(10));
+  EXPECT_EQ(pipeline.oldest(), at(7));
 }
 
 TEST_F(RedisPipeline, AWriteThatWasSentHasAnUnknownOutcomeOneThatWasNotWaits) {
