@@ -144,6 +144,13 @@ TEST(RedisEntry, TakesTheOlderShapeOfAnotherProducer) {
   EXPECT_TRUE(decode(entry_of("1-1", {"type", "log", "trace_id", ""}), "k").event) << "an empty value means none";
 }
 
+TEST(RedisEntry, TheKindOfALogGoesBeforeItsClass) {
+  const Entry entry = decode(entry_of("1-1", {"type", "log", "log_type", "http_request", "level", "INFO"}), "k");
+  ASSERT_TRUE(entry.event) << entry.aside;
+  EXPECT_EQ(entry.event->type, "http_request");
+  EXPECT_EQ(entry.event->data, R"({"type":"log","level":"INFO"})");
+}
+
 TEST(RedisEntry, SetsAsideWhatCannotBeAnEvent) {
   const auto reason = [](const Reply& reply) {
     const Entry entry = decode(reply, "k");
