@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/log.hpp"
 #include "millrace/replay.hpp"
 #include "store/redis/ledger.hpp"
 #include "store/redis/log_rows.hpp"
@@ -29,6 +30,7 @@ void AheadOfCursor::start(const Group& group, Timestamp now, std::size_t bytes_p
   read_ = group.entries_read;
   if (!read_any_ || cursor < from_ || cursor > read_to_ || removed_) {
     entries_.clear();
+    unfit_ = 0;
     from_ = read_to_ = cursor;
   }
   read_any_ = true;
@@ -51,9 +53,13 @@ bool AheadOfCursor::read_on() {
   }
   more_ = !page->at_end;
   for (Entry& entry : page->entries) {
-    if (!fits(entry.position)) continue;
+    if (!fits(entry.position)) {
+      ++unfit_;
+      continue;
+    }
     const Ordinal ordinal = pack(entry.position);
-    entries_.push_back({ordinal, entry.n, std::move(entry.event), std::move(entry.aside), {}});
+    entries_.push_back(
+        {ordinal, entry.n, std::move(entry.event), std::move(entry.aside), std::exchange(unfit_, std::uint64_t{0})});
     read_to_ = ordinal;
   }
   return at_ < entries_.size();
@@ -82,11 +88,9 @@ std::optional<ledger::Candidate> AheadOfCursor::next() {
     Scanned& one = entries_[at_++];
     ++scanned_;
     scanned_to_ = one.ordinal;
-    if (one.n) {
-      read_ = one.n;
-    } else if (read_) {
-      ++*read_;
-    }
+    if (read_) *read_ += one.unfit + 1;
+    one.missing = one.n && read_ && *one.n > *read_ ? *one.n - *read_ : 0;
+    if (one.n) read_ = one.n;
     one.read = read_;
     if (!one.event || !group_->types.matches(one.event->type)) continue;
     const auto expiry = expires_at(*one.event);
@@ -133,14 +137,24 @@ std::vector<std::string> AheadOfCursor::asides(Ordinal up_to) const {
   return words;
 }
 
+std::uint64_t AheadOfCursor::missing(Ordinal after, Ordinal up_to) const {
+  std::uint64_t count = 0;
+  for (const Scanned& one : entries_) {
+    if (one.ordinal > after && one.ordinal <= up_to) count += one.missing;
+  }
+  return count;
+}
+
 // ---- Handing out ----
 
 ClaimAnswer RedisLedger::claim(const GroupName& name, const ClaimRequest& request) {
   check_claim(request);
   AheadOfCursor ahead(client_, options_.mapping, request);
   std::optional<StreamName> stream;
+  Ordinal began_at = 0;
   Ordinal cursor = 0;
   ClaimAnswer answer = decide(name, "claim", [&](Turn& turn) {
+    began_at = turn.group.state.progress().cursor;
     ClaimAnswer tried = hand_out(turn, request, ahead);
     stream = turn.group.identity.stream;
     cursor = turn.group.state.progress().cursor;
@@ -153,6 +167,14 @@ ClaimAnswer RedisLedger::claim(const GroupName& name, const ClaimRequest& reques
   if (const auto asides = ahead.asides(cursor); !asides.empty()) {
     counts_.set_aside += asides.size() / 2;
     client_.run(Purpose::ledger, scripts::aside, {keys_.stream(*stream), keys_.aside(*stream)}, asides);
+  }
+  if (const std::uint64_t missing = ahead.missing(began_at, cursor); missing != 0) {
+    counts_.lost_events += missing;
+    log::error(
+        "events_lost", name.str(),
+        std::to_string(missing) + " events of stream " + stream->str() + " between " + id_of(unpack(began_at)) +
+            " and " + id_of(unpack(cursor)) +
+            " were removed from Redis by somebody else (XTRIM, XDEL, XADD with MAXLEN) before this group got them");
   }
   return answer;
 }

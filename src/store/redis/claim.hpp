@@ -39,6 +39,8 @@ class AheadOfCursor final : public ledger::FreshEvents {
   Event take(Ordinal ordinal);
   /// Entries met up to there that are no events: position and reason, in turn.
   [[nodiscard]] std::vector<std::string> asides(Ordinal up_to) const;
+  /// How many entries between these two somebody else has removed (XTRIM, XDEL), as far as the numbers of ours tell.
+  [[nodiscard]] std::uint64_t missing(Ordinal after, Ordinal up_to) const;
 
  private:
   static constexpr std::size_t kMostScanned = 10'000;  ///< so that nobody waits long for a filter that matches little
@@ -48,7 +50,9 @@ class AheadOfCursor final : public ledger::FreshEvents {
     std::optional<std::uint64_t> n;
     std::optional<Event> event;
     std::string aside;
-    std::optional<std::uint64_t> read;
+    std::uint64_t unfit = 0;  ///< entries right before it that cannot have a position
+    std::optional<std::uint64_t> read = {};
+    std::uint64_t missing = 0;  ///< entries right before it that are gone
   };
   bool read_on();
   std::optional<Entries> read_in_advance();
@@ -70,6 +74,7 @@ class AheadOfCursor final : public ledger::FreshEvents {
   std::size_t page_ = 0;
   unsigned attempts_ = 0;
   std::vector<Scanned> entries_;
+  std::uint64_t unfit_ = 0;
   std::size_t at_ = 0;
   std::size_t scanned_ = 0;
   Ordinal scanned_to_ = 0;

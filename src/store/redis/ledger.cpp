@@ -23,8 +23,8 @@ RedisLedger::~RedisLedger() {
 }
 
 RedisLedger::Figures RedisLedger::figures() const {
-  return {counts_.commits,         counts_.lost_races,    counts_.loads,    counts_.vanished_groups,
-          counts_.native_failures, counts_.foreign_taken, counts_.set_aside};
+  return {counts_.commits,         counts_.lost_races,    counts_.loads,     counts_.vanished_groups,
+          counts_.native_failures, counts_.foreign_taken, counts_.set_aside, counts_.lost_events};
 }
 
 void RedisLedger::change_settings(Turn& turn, const GroupSettings& settings) {
@@ -96,6 +96,7 @@ GroupInfo RedisLedger::ensure_group(const GroupName& name, const GroupSpec& spec
     const GroupIdentity identity = new_group(name, spec);
     const StreamFacts facts = stream_facts(identity.stream);
     if (!facts.exists) throw unknown_stream("ensure group", identity.stream);
+    if (!name_is_free(name, identity.stream)) continue;
     const Ordinal cursor = cursor_of(facts, identity.start);
     const std::shared_ptr<Slot> slot = slot_of(name);
     const std::lock_guard lock(slot->mutex);

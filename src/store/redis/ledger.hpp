@@ -65,6 +65,7 @@ class RedisLedger final : public Ledger {
     std::uint64_t native_failures = 0;  ///< commands on native groups that failed: what they show may be behind
     std::uint64_t foreign_taken = 0;    ///< events seen to be read by foreign consumers
     std::uint64_t set_aside = 0;        ///< entries that are no events, passed over
+    std::uint64_t lost_events = 0;      ///< removed by others before a group got them; for each such group
   };
   [[nodiscard]] Figures figures() const;
 
@@ -111,6 +112,7 @@ class RedisLedger final : public Ledger {
   // ledger_stream.cpp: the stream beside the group
   StreamFacts stream_facts(const StreamName& stream);
   Ordinal cursor_of(const StreamFacts& facts, const Start& start);
+  bool name_is_free(const GroupName& name, const StreamName& stream);
   Ahead ahead_of(const Group& group, Ordinal cursor);
   GroupInfo describe(const Group& group, const Ahead& ahead, Timestamp now);
   /// The events at these positions of the group, open or dead; nullopt where there is none any more.
@@ -167,7 +169,7 @@ class RedisLedger final : public Ledger {
 
   struct Counts {
     std::atomic<std::uint64_t> commits{0}, lost_races{0}, loads{0}, vanished_groups{0}, native_failures{0},
-        foreign_taken{0}, set_aside{0};
+        foreign_taken{0}, set_aside{0}, lost_events{0};
   };
   mutable Counts counts_;
 

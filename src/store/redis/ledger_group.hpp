@@ -73,6 +73,7 @@ struct Slot {
   Timestamp foreign_looked_at = {};
   bool read_on = false;  ///< a foreign consumer was seen to have read on
   bool ever_loaded = false;
+  bool vanished = false;  ///< it was there, and is gone though this process did not delete it
   std::optional<ReadAhead> ahead = {};
   std::uint64_t greetings = 0;  ///< `Client::greetings` before the rows were read
 
@@ -97,5 +98,7 @@ struct Turn {
 
 /// Up to where the native group was read, in an answer of `XINFO GROUPS`; 0 when it is not there.
 Ordinal read_to_of(const Reply& groups, const GroupName& name);
+/// Whether it has one of this name, whoever made it.
+bool has_native_group(const Reply& groups, const GroupName& name);
 
 }  // namespace millrace::store::redis

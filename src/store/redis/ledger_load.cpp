@@ -125,9 +125,12 @@ void RedisLedger::load(Slot& slot, const GroupName& name, std::string_view opera
   if (const Ordinal horizon = record.position(group_field::kForgetUpTo); horizon != 0) {
     group->state.forget_up_to(horizon);
     group->forgets = true;
+    if (group->state.progress().cursor != group->native_cursor)
+      group->entries_read.reset();  // it was of where it stood
   }
   slot.group = std::move(group);
   slot.ever_loaded = true;
+  slot.vanished = false;
 }
 
 /// Key and size of every open event, of which the rows say nothing.

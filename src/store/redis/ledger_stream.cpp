@@ -19,6 +19,12 @@ Ordinal packed(Position position) {
 
 }  // namespace
 
+bool has_native_group(const Reply& groups, const GroupName& name) {
+  return groups.kind == Reply::Kind::array &&
+         std::any_of(groups.items.begin(), groups.items.end(),
+                     [&](const Reply& one) { return one.as_array().size() >= 2 && one.items[1].text == name.str(); });
+}
+
 Ordinal read_to_of(const Reply& groups, const GroupName& name) {
   if (groups.kind != Reply::Kind::array) return 0;
   for (const Reply& group : groups.items) {
@@ -59,6 +65,28 @@ Ordinal RedisLedger::cursor_of(const StreamFacts& facts, const Start& start) {
       break;
   }
   return std::clamp(cursor, facts.trimmed_to, facts.last);
+}
+
+/// False when the group has been made meanwhile. A native group that is none of ours is somebody's: making ours would
+/// end it. But when ours has vanished, with all that was in Redis, its consumers may have made the native one first.
+bool RedisLedger::name_is_free(const GroupName& name, const StreamName& stream) {
+  const std::shared_ptr<Slot> slot = slot_of(name);
+  {
+    const std::lock_guard lock(slot->mutex);
+    if (slot->vanished) return true;
+  }
+  const std::string log = keys_.log(stream);
+  // In this order: one of ours that is made between the two is known by its version.
+  const auto replies = client_.pipeline(
+      Purpose::ledger, {{"XINFO", "GROUPS", log}, {"HGET", keys_.group(name), std::string(group_field::kVersion)}},
+      Access::read);
+  if (!replies.at(1).is_nil()) return false;
+  if (!has_native_group(replies.at(0), name)) return true;
+  throw Error(Errc::already_exists, "create group", name.str(),
+              "Redis has a group of this name on " + log +
+                  " that Millrace did not make, and its progress would be lost; take another name, or, when nobody "
+                  "reads it any more: XGROUP DESTROY " +
+                  log + " " + name.str());
 }
 
 RedisLedger::Ahead RedisLedger::ahead_of(const Group& group, Ordinal cursor) {

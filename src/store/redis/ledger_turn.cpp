@@ -112,6 +112,7 @@ void RedisLedger::look_at_ends(Turn& turn) {
 void RedisLedger::vanished(Slot& slot, const GroupName& name, std::string_view operation) {
   if (slot.ever_loaded) {
     slot.ever_loaded = false;
+    slot.vanished = true;
     ++counts_.vanished_groups;
     log::warn(
         "group_vanished", name.str(),

@@ -104,6 +104,8 @@ std::vector<Store::Figure> RedisStore::figures() const {
          ledger.native_failures);
   figure("foreign_taken_total", "Events seen to be read by foreign consumers.", ledger.foreign_taken);
   figure("set_aside_total", "Entries of other producers that are no events, passed over.", ledger.set_aside);
+  figure("lost_events_total", "Events that others removed from a stream before a group got them, for each group.",
+         ledger.lost_events);
   const RetentionSchedule::Figures retention = log_.retention_figures();
   figure("retention_trims_total", "Trims by the retention of a stream.", retention.trims);
   figure("retention_removed_events_total", "Events those removed.", retention.removed_events);

@@ -299,6 +299,72 @@ TEST_F(RedisLedgerTest, AnEventThatWasTrimmedBeforeItWasSettledIsADeadLetterThat
   EXPECT_EQ(process.ledger().group("g").lag.waiting, 0U);
 }
 
+TEST_F(RedisLedgerTest, ANeighboursGroupIsNotMadeOurs) {
+  Process process(*this);
+  append(3);
+  redis({"XGROUP", "CREATE", kLog, "theirs", "0"});
+  redis({"XREADGROUP", "GROUP", "theirs", "somebody", "COUNT", "2", "STREAMS", kLog, ">"});
+  try {
+    process.make_group("theirs");
+    ADD_FAILURE() << "their progress is gone";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Errc::already_exists);
+    EXPECT_NE(std::string(error.what()).find("XGROUP DESTROY events:all:stream theirs"), std::string::npos)
+        << error.what();
+  }
+  EXPECT_EQ(native("theirs", "pending").as_integer(), 2);
+  redis({"XGROUP", "DESTROY", kLog, "theirs"});
+  process.make_group("theirs");
+  EXPECT_EQ(process.claim("theirs", "worker", 10).size(), 3U);
+
+  // A foreign consumer of ours may be the first after a loss.
+  redis({"FLUSHALL"});
+  make_streams();
+  redis({"XGROUP", "CREATE", kLog, "theirs", "0", "MKSTREAM"});
+  EXPECT_THROW(process.claim("theirs", "worker", 10), Error);
+  process.make_group("theirs");
+  append(2);
+  EXPECT_EQ(process.claim("theirs", "worker", 10).size(), 2U);
+}
+
+TEST_F(RedisLedgerTest, WhatANeighbourRemovedAheadOfAGroupIsCounted) {
+  Process process(*this);
+  Process other(*this);
+  const auto lost = [&] { return process.ledger().figures().lost_events; };
+  process.make_group("g");
+  append(10);
+  process.claim("g", "worker", 2);
+  redis({"XTRIM", kLog, "MAXLEN", "3"});  // and five that the group has not got
+  EXPECT_EQ(process.claim("g", "worker", 10).size(), 3U);
+  EXPECT_EQ(lost(), 5U);
+
+  const auto positions = append(5);
+  redis({"XDEL", kLog, positions[1].to_string(), positions[3].to_string()});
+  EXPECT_EQ(process.claim("g", "worker", 10).size(), 3U);
+  EXPECT_EQ(lost(), 7U);
+
+  for (int i = 0; i < 3; ++i) redis({"XADD", kLog, "*", "type", "t"});  // without a number
+  append(1);
+  redis({"XADD", kLog, "*", "no type", "t"});
+  append(1);
+  EXPECT_EQ(process.claim("g", "worker", 10).size(), 5U);
+  EXPECT_EQ(lost(), 7U) << "nothing is missing there";
+
+  other.make_group("late");
+  EXPECT_EQ(other.claim("late", "worker", 100).size(), 11U);
+  EXPECT_EQ(other.ledger().figures().lost_events, 2U) << "in the middle, whenever it was; what begins later began so";
+
+  append(2);
+  ASSERT_TRUE(log().erase(kDefaultStream, "/test", "e17"));
+  EXPECT_EQ(process.claim("g", "worker", 10).size(), 2U);
+  append(4);
+  log().trim(kDefaultStream, {.max_events = 1, .force = true});
+  EXPECT_EQ(process.claim("g", "worker", 10).size(), 1U);
+  append(1);
+  EXPECT_EQ(process.claim("g", "worker", 10).size(), 1U);
+  EXPECT_EQ(lost(), 7U) << "who erased and who forced it was told";
+}
+
 TEST_F(RedisLedgerTest, AServerThatComesBackEmptyHasNoGroupAndNothingIsInvented) {
   Process process(*this);
   process.make_group("g");
