@@ -382,8 +382,9 @@ void high_memory_usage(Walk& walk) {
   log.create_stream("thumbnails");
   std::vector<Event> made;
   for (int n = 1; n <= 30; ++n) made.push_back(EventBuilder("thumbnail.made", "/scanner").build());
-  walk.bus.publish(made, {.stream = "thumbnails"});
-  walk.store.ledger().ensure_group("gallery", {.stream = "thumbnails", .start = Start::after(Position{20})});
+  const auto stored = walk.bus.publish(made, {.stream = "thumbnails"});
+  const Position twentieth = stored.at(19).position.value();
+  walk.store.ledger().ensure_group("gallery", {.stream = "thumbnails", .start = Start::after(twentieth)});
   log.set_retention("thumbnails", {.max_events = 5, .interval = 6h});
   const auto end = std::chrono::steady_clock::now() + kPatience;
   while (!log.stream("thumbnails").last_trim_at && std::chrono::steady_clock::now() < end) {

@@ -13,10 +13,10 @@ from harness import event
 TEXT = (harness.CHECKOUT / "docs/guides/001.md").read_text(encoding="utf-8")
 
 
-def blocks():
-    """(heading, language, text) of every block of the document."""
+def blocks(document):
+    """(heading, language, text) of every block of a document."""
     found, heading = [], ""
-    for match in re.finditer(r"^#+ ([^\n]*)$|^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL):
+    for match in re.finditer(r"^#+ ([^\n]*)$|^```(\w+)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL):
         if match[1] is not None:
             heading = match[1]
         else:
@@ -26,37 +26,52 @@ def blocks():
 
 class ByTheGuide(harness.Daemon):
     """The daemon as the document starts it."""
+    text = TEXT
 
     def __init__(self, folder):
         super().__init__(folder)
-        ((_, _, toml),) = [block for block in blocks() if block[1] == "toml"]
+        ((_, _, toml),) = [block for block in blocks(self.text) if block[1] == "toml"]
         with open(os.path.join(folder, "guide.toml"), "w", encoding="utf-8") as out:
             out.write(toml)
         self.env["MILLRACE_SERVER_LISTEN"] = "127.0.0.1:0"
         self.path = os.path.join(folder, ".alicemultiverse/events.db")
 
     def command(self):
-        ((_, _, start),) = [block for block in blocks() if block[1] == "sh"]
+        ((_, _, start),) = [block for block in blocks(self.text) if block[1] == "sh"]
         start = start.replace("millrace serve", f"exec {shlex.quote(harness.PROGRAM)} serve")
         return ["bash", "-euc", f"cd {shlex.quote(self.folder)}\n{start}"]
 
 
-class Walk(harness.Case):
+class Walking:
+    """A document run block by block; `after_<heading>_<language>` says what must be so after a block."""
+    text = None
+
+    def by_the_guide(self, folder):
+        """Its daemon, not started."""
+        raise NotImplementedError
+
+    def its_store_is_where_it_was_said(self, daemon):
+        raise NotImplementedError
+
+    def environment(self, folder, url):
+        env = harness.clean_environment(folder, MILLRACE_URL=url)
+        env["PATH"] = os.path.dirname(harness.PROGRAM) + ":" + env["PATH"]
+        return env
+
     def test_every_block_in_its_order(self):
         folder = harness.temp_folder()
-        daemon = ByTheGuide(folder).start()
+        daemon = self.by_the_guide(folder).start()
         self.addCleanup(daemon.__exit__)
-        self.assertTrue(os.path.exists(daemon.path), "EVENT_STORE_PATH names the file")
+        self.its_store_is_where_it_was_said(daemon)
         url = f"http://127.0.0.1:{daemon.port}"
-        self.env = harness.clean_environment(folder, MILLRACE_URL=url)
-        self.env["PATH"] = os.path.dirname(harness.PROGRAM) + ":" + self.env["PATH"]
-        self.folder, self.client, names = folder, daemon.client(), {}
+        self.env, self.folder, self.client, self.names = self.environment(folder, url), folder, daemon.client(), {}
         ran = []
-        for heading, language, text in blocks():
+        for heading, language, text in blocks(self.text):
+            text = text.replace("http://127.0.0.1:8420", url)
             if language == "bash":
                 said = self.shell(heading, text)
             elif language == "python":
-                exec(text.replace("http://127.0.0.1:8420", url), names)  # pylint: disable=exec-used
+                exec(text, self.names)  # pylint: disable=exec-used
                 said = None
             else:
                 self.assertIn(language, ("sh", "toml", "bash", "python"))
@@ -74,7 +89,15 @@ class Walk(harness.Case):
         self.assertEqual(done.returncode, 1 if text == "millrace status\n" else 0, f"{heading}: {text}\n{done.stdout}")
         return done.stdout
 
-    # What must be so after a block, by the heading above it.
+
+class Walk(Walking, harness.Case):
+    text = TEXT
+
+    def by_the_guide(self, folder):
+        return ByTheGuide(folder)
+
+    def its_store_is_where_it_was_said(self, daemon):
+        self.assertTrue(os.path.exists(daemon.path), "EVENT_STORE_PATH names the file")
 
     def after_configuration_bash(self, said):
         self.assertIn("abc123: stored at position 1 (durable)", said)
@@ -215,25 +238,35 @@ class Example(harness.Case):
         self.assertEqual(shown[len(written):], ["Events Not Persisting", "High Memory Usage", "Lost Events"])
 
 
+def check_names(case, document):
+    """The traps of a document are numbered, and each names tests that exist."""
+    table = document.split("## Traps")[1].split("\n## ")[0]
+    rows = [row for row in table.splitlines() if re.match(r"\| \d+\. ", row)]
+    case.assertEqual([int(row.split(".")[0][2:]) for row in rows], list(range(1, len(rows) + 1)))
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in sorted((harness.CHECKOUT / "tests").rglob("*_test.cpp")))
+    for row in rows:
+        names = re.findall(r"`(\w+)\.(\w+)`", row.split(" | ")[2])
+        case.assertTrue(names, row)
+        for suite, name in names:
+            if suite.endswith("_test"):
+                text = (harness.CHECKOUT / f"tests/system/{suite}.py").read_text(encoding="utf-8")
+                case.assertIn(f"def {name}(", text)
+            else:
+                case.assertIsNotNone(re.search(rf"^TEST(_[FP])?\({suite}, {name}\)", sources, re.MULTILINE), f"{suite}.{name}")
+    return len(rows)
+
+
+def check_links(case, document):
+    for target in re.findall(r"\]\(([^)#:]+)[)#]", re.sub(r"```.*?```|`[^`\n]*`", "", document, flags=re.DOTALL)):
+        case.assertTrue((harness.CHECKOUT / "docs/guides" / target).exists(), target)
+
+
 class Document(harness.Case):
     def test_the_tests_it_names_exist(self):
-        table = TEXT.split("## Traps")[1].split("\n## ")[0]
-        rows = [row for row in table.splitlines() if re.match(r"\| \d+\. ", row)]
-        self.assertEqual([int(row.split(".")[0][2:]) for row in rows], list(range(1, 12)))
-        sources = "\n".join(path.read_text(encoding="utf-8") for path in sorted((harness.CHECKOUT / "tests").rglob("*_test.cpp")))
-        for row in rows:
-            names = re.findall(r"`(\w+)\.(\w+)`", row.split(" | ")[2])
-            self.assertTrue(names, row)
-            for suite, name in names:
-                if suite.endswith("_test"):
-                    text = (harness.CHECKOUT / f"tests/system/{suite}.py").read_text(encoding="utf-8")
-                    self.assertIn(f"def {name}(", text)
-                else:
-                    self.assertIsNotNone(re.search(rf"^TEST(_[FP])?\({suite}, {name}\)", sources, re.MULTILINE), f"{suite}.{name}")
+        self.assertEqual(check_names(self, TEXT), 11)
 
     def test_its_links_lead_somewhere(self):
-        for target in re.findall(r"\]\(([^)#:]+)\)", re.sub(r"```.*?```|`[^`\n]*`", "", TEXT, flags=re.DOTALL)):
-            self.assertTrue((harness.CHECKOUT / "docs/guides" / target).exists(), target)
+        check_links(self, TEXT)
 
 
 if __name__ == "__main__":
