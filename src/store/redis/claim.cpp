@@ -179,19 +179,23 @@ ClaimAnswer RedisLedger::claim(const GroupName& name, const ClaimRequest& reques
   return answer;
 }
 
-/// Asks for what comes next while somebody handles what was claimed.
+/// Asks for what comes next while somebody handles what was claimed. Not when another thread works on the group: it
+/// would be waited for here, and takes what comes next.
 void RedisLedger::read_ahead(const GroupName& name, const StreamName& stream, Ordinal from, std::size_t count) {
+  const std::shared_ptr<Slot> slot = slot_of(name);
+  const std::unique_lock lock(slot->mutex, std::try_to_lock);
+  if (!lock || !slot->group || slot->group->state.progress().cursor != from) return;
   std::vector<Command> commands{{"XINFO", "STREAM", keys_.log(stream)}};
   entry_commands(commands, keys_, stream, unpack(from), count);
-  ReadAhead ahead{.stream = stream, .from = from, .count = count, .asked = client_.now(), .replies = {}};
   try {
-    ahead.replies = client_.pipeline_async(Purpose::ledger, commands, Access::read);
+    slot->ahead = ReadAhead{.stream = stream,
+                            .from = from,
+                            .count = count,
+                            .asked = client_.now(),
+                            .replies = client_.pipeline_async(Purpose::ledger, commands, Access::read)};
   } catch (const Error&) {
-    return;  // the next claim asks, and says why it cannot
+    slot->ahead.reset();  // the next claim asks, and says why it cannot
   }
-  const std::shared_ptr<Slot> slot = slot_of(name);
-  const std::lock_guard lock(slot->mutex);
-  slot->ahead = std::move(ahead);
 }
 
 /// The event to deliver; nothing when it must not be delivered any more, which is then settled.

@@ -79,6 +79,8 @@ struct Slot {
 
   /// Others may have changed the group.
   void drop();
+  /// What was read ahead and nobody came for in time is let go: it is a page of events.
+  void forget_read_ahead(Timestamp now);
 };
 
 /// One attempt at a call: decides on the group's state, then is committed as a whole.

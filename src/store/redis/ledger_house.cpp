@@ -49,6 +49,7 @@ void RedisLedger::keep_house() {
       bool watched = false;
       {
         const std::lock_guard lock(slot->mutex);
+        slot->forget_read_ahead(client_.now());
         watched = slot->group && !slot->group->foreign.empty();
       }
       if (!watched) continue;

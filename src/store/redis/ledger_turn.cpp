@@ -17,7 +17,6 @@ constexpr std::chrono::seconds kSeenEvery{5};
 /// Races that may be lost before it is worth letting others pass.
 constexpr unsigned kPatience = 3;
 constexpr std::chrono::milliseconds kLongestWait{50};
-/// What was read ahead and nobody came for is let go: it is a page of events.
 constexpr std::chrono::seconds kReadAheadKept{5};
 constexpr std::size_t kMostSlots = 1'000;
 
@@ -39,6 +38,10 @@ void Slot::drop() {
     if (item.bytes != 0) known.insert_or_assign(ordinal, ledger::GroupState::OpenEvent{item.key, item.bytes});
   }
   group.reset();
+}
+
+void Slot::forget_read_ahead(Timestamp now) {
+  if (ahead && ahead->asked + kReadAheadKept < now) ahead.reset();
 }
 
 std::shared_ptr<Slot> RedisLedger::slot_of(const GroupName& name) {
@@ -63,7 +66,7 @@ Turn RedisLedger::begin(Slot& slot, const GroupName& name, std::string_view oper
     slot.drop();
     slot.known.clear();
   }
-  if (slot.ahead && slot.ahead->asked + kReadAheadKept < client_.now()) slot.ahead.reset();
+  slot.forget_read_ahead(client_.now());
   // A server that was started again may have lost its last commits, and then count the same versions once more.
   const std::uint64_t greetings = client_.greetings();
   if (greetings != slot.greetings) slot.drop();

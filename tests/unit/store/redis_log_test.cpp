@@ -168,6 +168,7 @@ TEST_F(RedisLogTest, SendsWhatQueuesTogether) {
          "0"});
   };
   const auto before = calls();
+  neighbour({"CLIENT", "PAUSE", "500", "WRITE"});  // they queue, however slowly they come
   for (int i = 0; i < kCount; ++i) {
     log().append_async("events", {event_of(std::to_string(i))}, {}, [&, i](AppendAnswer answer) {
       const std::lock_guard lock(mutex);
