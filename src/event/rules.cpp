@@ -132,6 +132,18 @@ bool is_absolute_uri(std::string_view text) {
   return boost::urls::parse_uri({text.data(), text.size()}).has_value();
 }
 
+bool is_traceparent(std::string_view text) {
+  constexpr std::string_view kShape = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
+  if (text.size() < kShape.size()) return false;
+  for (std::size_t i = 0; i < kShape.size(); ++i) {
+    const bool hex = (text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f');
+    if (kShape[i] == 'x' ? !hex : text[i] != '-') return false;
+  }
+  const auto zeros = [](std::string_view id) { return id.find_first_not_of('0') == std::string_view::npos; };
+  if (text.starts_with("ff") || zeros(text.substr(3, 32)) || zeros(text.substr(36, 16))) return false;
+  return text.size() == kShape.size() || (!text.starts_with("00") && text[kShape.size()] == '-');
+}
+
 std::optional<std::string_view> repeated_name(std::vector<std::string_view>& names) {
   std::sort(names.begin(), names.end());
   const auto at = std::adjacent_find(names.begin(), names.end());

@@ -25,6 +25,9 @@ bool is_json_content_type(std::string_view text);
 bool is_uri_reference(std::string_view text);
 /// RFC 3986 with a scheme. A fragment is allowed, as in the JSON schema of CloudEvents.
 bool is_absolute_uri(std::string_view text);
+/// W3C Trace Context: `00-<trace id>-<parent id>-<flags>` in lower-case hexadecimal digits, neither id all zeros. Of
+/// versions to come, that what they begin with.
+bool is_traceparent(std::string_view text);
 
 /// A name that stands in the list twice, or nullopt. Sorts the list.
 std::optional<std::string_view> repeated_name(std::vector<std::string_view>& names);

@@ -7,6 +7,7 @@
 
 #include "base/time.hpp"
 #include "base/utf8.hpp"
+#include "event/rules.hpp"
 
 namespace millrace::store::redis {
 namespace {
@@ -19,17 +20,6 @@ std::string time_text(const std::string& value) {
   constexpr std::int64_t kYear10000 = 253'402'300'800'000;
   if (failure != std::errc{} || stop != end || milliseconds < 0 || milliseconds >= kYear10000) return value;
   return format_rfc3339(Timestamp{std::chrono::milliseconds{milliseconds}});
-}
-
-/// W3C Trace Context: 00-<32 hex>-<16 hex>-<2 hex>.
-bool is_traceparent(const std::string& value) {
-  constexpr std::string_view kShape = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
-  if (value.size() != kShape.size()) return false;
-  for (std::size_t i = 0; i < value.size(); ++i) {
-    const bool hex = (value[i] >= '0' && value[i] <= '9') || (value[i] >= 'a' && value[i] <= 'f');
-    if (kShape[i] == 'x' ? !hex : value[i] != '-') return false;
-  }
-  return true;
 }
 
 class Fields {
