@@ -23,18 +23,15 @@
 #include <stdexcept>
 #include <thread>
 
+#include "support/certificates.hpp"
+#include "support/shell.hpp"
+
 namespace millrace::test {
 namespace {
 
 using std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kStartTime{30};
-
-std::string quoted(const std::string& word) {
-  std::string out = "'";
-  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
 
 std::string output_of(const std::string& command) {
   struct Close {
@@ -48,10 +45,6 @@ std::string output_of(const std::string& command) {
     text.append(buffer.data(), size);
   }
   return text;
-}
-
-void run(const std::string& command) {
-  if (std::system(command.c_str()) != 0) throw std::runtime_error("failed: " + command);
 }
 
 std::string text_of(const std::string& path) {
@@ -81,7 +74,7 @@ RedisServer::RedisServer(Options options) : options_(std::move(options)) {
   if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
   directory_ = pattern;
   try {
-    if (options_.tls) make_certificates();
+    if (options_.tls) make_certificates(directory_);
     for (int attempt = 1;; ++attempt) {  // a port that was free may be taken a moment later
       if (options_.tcp) port_ = free_port();
       if (options_.tls) tls_port_ = free_port();
@@ -104,19 +97,6 @@ RedisServer::~RedisServer() {
   kill();
   std::error_code ignored;
   std::filesystem::remove_all(directory_, ignored);
-}
-
-void RedisServer::make_certificates() const {
-  const std::string in = "cd " + quoted(directory_) + " && ";
-  const std::string key = "openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes ";
-  const std::string quiet = " >>openssl.log 2>&1";
-  run(in + key + "-x509 -days 2 -keyout ca.key -out ca.crt -subj '/CN=Millrace test CA'" + quiet);
-  std::ofstream(file("names")) << "subjectAltName=DNS:localhost,IP:127.0.0.1\n";
-  for (const std::string who : {"server", "client"}) {
-    run(in + key + "-keyout " + who + ".key -out " + who + ".csr -subj /CN=" + who + quiet);
-    run(in + "openssl x509 -req -in " + who +
-        ".csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out " + who + ".crt" + quiet);
-  }
 }
 
 void RedisServer::write_settings() const {

@@ -44,7 +44,6 @@ class RedisServer {
   std::string cli(const std::vector<std::string>& arguments) const;
 
  private:
-  void make_certificates() const;
   void write_settings() const;
   [[nodiscard]] bool answers() const;
   void reap();
