@@ -7,6 +7,7 @@
 #include "cli/exit.hpp"
 #include "cli/table.hpp"
 #include "millrace/store.hpp"
+#include "store/url.hpp"
 
 namespace millrace::cli {
 namespace {
@@ -36,9 +37,9 @@ int restore(const Context& context, const Options& o) {
   }
   restore_store(o.place, context.store);
   if (context.json) {
-    print_json(boost::json::object{{"backup", o.place}, {"store", context.store}});
+    print_json(boost::json::object{{"backup", o.place}, {"store", store::without_password(context.store)}});
   } else {
-    print("restored " + printable(o.place) + " as " + printable(context.store) +
+    print("restored " + printable(o.place) + " as " + printable(store::without_password(context.store)) +
           "; positions go on 1,000,000,000 behind those of the backup");
   }
   return kOk;

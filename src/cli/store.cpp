@@ -6,6 +6,7 @@
 #include "cli/exit.hpp"
 #include "cli/table.hpp"
 #include "millrace/store.hpp"
+#include "store/url.hpp"
 
 namespace millrace::cli {
 namespace {
@@ -14,6 +15,11 @@ struct InitOptions {};
 struct MigrateOptions {
   bool dry_run = false;
 };
+
+/// The store of these commands as it may be shown.
+std::string shown(const Context& context) {
+  return store::without_password(context.store);
+}
 
 const std::string& store_of(const Context& context) {
   if (!context.store.empty()) return context.store;
@@ -27,7 +33,7 @@ int init(const Context& context) {
   options.create = false;
   try {
     const auto there = open_store(options);
-    throw Error(Errc::already_exists, "make store", context.store, "there is a store already: " + there->describe());
+    throw Error(Errc::already_exists, "make store", shown(context), "there is a store already: " + there->describe());
   } catch (const Error& error) {
     if (error.code() != Errc::not_found) throw;
   }
@@ -37,9 +43,9 @@ int init(const Context& context) {
   if (context.json) {
     boost::json::array streams;
     for (const StreamInfo& stream : store->log().streams()) streams.emplace_back(stream.name.str());
-    print_json(boost::json::object{{"store", context.store}, {"streams", streams}});
+    print_json(boost::json::object{{"store", shown(context)}, {"streams", streams}});
   } else {
-    print("made the store " + printable(context.store));
+    print("made the store " + printable(shown(context)));
   }
   return kOk;
 }
@@ -48,7 +54,7 @@ int migrate(const Context& context, const MigrateOptions& o) {
   const Migration done = migrate_store(store_of(context), o.dry_run);
   if (context.json) {
     print_json(
-        boost::json::object{{"store", context.store}, {"from", done.from}, {"to", done.to}, {"dry_run", o.dry_run}});
+        boost::json::object{{"store", shown(context)}, {"from", done.from}, {"to", done.to}, {"dry_run", o.dry_run}});
   } else if (done.from == done.to) {
     print("nothing to do: the store has format version " + std::to_string(done.to));
   } else {

@@ -8,6 +8,7 @@
 
 #include "base/units.hpp"
 #include "daemon/config_tables.hpp"
+#include "store/url.hpp"
 
 namespace millrace::daemon {
 namespace {
@@ -260,12 +261,14 @@ const std::vector<Descriptor>& descriptors() {
     std::vector<Descriptor> out;
     server_keys(out);
     Section(out, "store")
-        .text(
-            "url", [](Config & c) -> auto& { return c.store.url; },
+        .add(
+            "url",
             "The store: sqlite:PATH?OPTION=VALUE, redis://HOST:PORT?OPTION=VALUE (docs/stores.md) or memory:; empty = "
             "EVENT_STORE_BACKEND with EVENT_STORE_PATH or REDIS_URL, or "
             "${XDG_DATA_HOME:-~/.local/share}/millrace/events.db",
-            "\"sqlite:/var/lib/millrace/events.db\"");
+            "\"sqlite:/var/lib/millrace/events.db\"",
+            [](Config& config, const std::string& value) { config.store.url = value; },
+            [](const Config& config) { return toml_text(store::without_password(config.store.url)); });
     delivery_keys(out);
     log_keys(out);
     return out;

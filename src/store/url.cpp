@@ -84,17 +84,27 @@ std::string percent_decoded(std::string_view text, std::string_view url) {
 
 std::string without_password(std::string_view url) {
   std::string text(url);
-  const std::size_t slashes = text.find("//");
+  const std::string_view scheme = scheme_of(url);
+  if (scheme == "sqlite" || scheme == "memory") return text;
   const std::size_t at = text.rfind('@');  // the last: a password may contain one, and too much hidden does no harm
-  if (slashes == std::string::npos || at == std::string::npos || at < slashes) return text;
-  const std::size_t colon = text.find(':', slashes);
-  const std::size_t begin = colon < at ? colon + 1 : slashes + 2;
+  if (at == std::string::npos) return text;
+  // Whoever forgot the slashes, or wrote the scheme wrong, has written a password all the same.
+  const std::size_t slashes = text.find("//");
+  if (scheme.empty() && (slashes == std::string::npos || slashes > at)) return text;  // a path
+  const std::size_t who = slashes < at ? slashes + 2 : scheme.size() + 1;
+  const std::size_t colon = text.find(':', who);
+  const std::size_t begin = colon < at ? colon + 1 : who;
   return text.replace(begin, at - begin, "***");
 }
 
 StoreUrl parse_store_url(std::string_view text) {
   if (text.empty()) return {"sqlite", default_path(), {}};
   const std::string_view scheme = scheme_of(text);
+  if (scheme.empty() && text.find("://") != std::string_view::npos) {
+    bad_url(text,
+            "the scheme of a store URL is in small letters: sqlite:, memory:, redis:; a path that looks like one "
+            "is written sqlite:PATH");
+  }
   if (scheme.empty()) return {"sqlite", home_expanded(std::string(text)), {}};
 
   std::string_view rest = text.substr(scheme.size() + 1);

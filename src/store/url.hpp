@@ -28,7 +28,8 @@ StoreUrl parse_store_url(std::string_view text);
 /// \throws Error{invalid_argument} naming `url`, of which `text` is a part, without its password
 std::string percent_decoded(std::string_view text, std::string_view url);
 
-/// `url` with `***` for the password of `//user:password@host`.
+/// `url` as it may be shown: with `***` for the password of `//user:password@host`, and for what may be meant as one.
+/// Takes any text, also one that `parse_store_url` would refuse.
 std::string without_password(std::string_view url);
 
 /// `path` as a URL of the sqlite store.

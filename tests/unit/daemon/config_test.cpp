@@ -315,6 +315,19 @@ TEST_F(ConfigTest, TokensAreReadWithTheirSecretsAndShownWithout) {
             "name = \"boss\"\nsecret = \"***\"\nscopes = [\"admin\"]\n");
 }
 
+TEST_F(ConfigTest, TheStoresPasswordIsReadAndNotShown) {
+  set("SECRET_OF_THIS_TEST", "from-the-environment");
+  const std::string url = "redis://me:${SECRET_OF_THIS_TEST}@host:6379/1?prefix=a";
+  const auto loaded = load_config(file("a.toml", "[store]\nurl = \"" + url + "\"\n"), {});
+  EXPECT_EQ(loaded.config.store.url, "redis://me:from-the-environment@host:6379/1?prefix=a");
+  for (const Descriptor& key : descriptors()) {
+    EXPECT_EQ(key.get(loaded.config).find("from-the-environment"), std::string::npos) << key.section << '.' << key.key;
+    if (key.section == "store" && key.key == "url") {
+      EXPECT_EQ(key.get(loaded.config), "\"redis://me:***@host:6379/1?prefix=a\"");
+    }
+  }
+}
+
 TEST_F(ConfigTest, ATokenThatCannotBeMeantIsRefused) {
   const auto refused = [&](const std::string& rest, const std::string& flag = "") {
     const std::string text = "[[token]]\nname = \"a\"\nsecret = \"first\"\n" + rest;

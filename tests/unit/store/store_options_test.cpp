@@ -148,5 +148,35 @@ TEST(ContentFingerprint, TellsContentsApartAndNeverChanges) {
   EXPECT_EQ(store::content_fingerprint("order.placed", "{}"), 8030416519384614606ULL) << "stands in files";
 }
 
+TEST(StoreUrl, IsShownWithoutItsPassword) {
+  for (const auto& [url, shown] : std::vector<std::pair<std::string, std::string>>{
+           {"redis://me:secret@host:6379/1?prefix=a", "redis://me:***@host:6379/1?prefix=a"},
+           {"rediss://:secret@host", "rediss://:***@host"},
+           {"redis://secret@host", "redis://***@host"},
+           {"redis://me:sec@ret:x@host", "redis://me:***@host"},
+           {"redis+unix://me:secret@/run/redis.sock", "redis+unix://me:***@/run/redis.sock"},
+           {"redis:me:secret@host", "redis:me:***@host"},
+           {"Redis://me:secret@host", "Redis://me:***@host"},
+           {"postgresql://me:secret@host/db", "postgresql://me:***@host/db"},
+           {"redis://host:6379/0", "redis://host:6379/0"},
+           {"sqlite:/home/me@work/events.db", "sqlite:/home/me@work/events.db"},
+           {"/home/me@work/events.db", "/home/me@work/events.db"},
+           {"memory:", "memory:"},
+           {"", ""}}) {
+    EXPECT_EQ(store::without_password(url), shown);
+  }
+}
+
+TEST(StoreUrl, OneWithAWrongSchemeIsNoPath) {
+  try {
+    (void)parse_store_url("Redis://me:secret@host");
+    FAIL() << "it was taken for a path";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Errc::invalid_argument);
+    EXPECT_EQ(error.object(), "Redis://me:***@host");
+    EXPECT_EQ(std::string(error.what()).find("secret"), std::string::npos) << error.what();
+  }
+}
+
 }  // namespace
 }  // namespace millrace
