@@ -21,6 +21,11 @@ struct VerifyOptions {
   std::vector<std::string> streams, types;
 };
 
+struct ForgetOptions {
+  std::string type;
+  std::int32_t from = 1;
+};
+
 SchemaRegistry configured(const std::string& file) {
   try {
     return daemon::registry_of(
@@ -159,6 +164,17 @@ int verify(Context& context, const VerifyOptions& o) {
   return counts.failed == 0 ? kOk : kFailed;
 }
 
+int forget(Context& context, const ForgetOptions& o) {
+  const auto answer = context.open()->remove("/v1/schemas", {{"type", o.type}, {"from", std::to_string(o.from)}});
+  if (context.json) {
+    print_json(answer);
+  } else {
+    print("forgot the step of " + printable(o.type) + " from version " + std::to_string(o.from) + " to " +
+          std::to_string(o.from + 1) + "; a program that has it records it again when it subscribes");
+  }
+  return kOk;
+}
+
 }  // namespace
 
 void add_schema(CLI::App& app, Context& context) {
@@ -183,6 +199,15 @@ void add_schema(CLI::App& app, Context& context) {
         add_list(command, "--types", o.types, "Only of these types (patterns)");
       },
       [&context](const VerifyOptions& o) { return verify(context, o); });
+  add_command<ForgetOptions>(
+      schema, context, "forget", "Forget a step that a program recorded and no program has any more",
+      [](CLI::App& command, ForgetOptions& o) {
+        command.add_option("type", o.type, "The event type")->required();
+        command.add_option("from", o.from, "The version that the step starts from")
+            ->required()
+            ->check(CLI::Range(1, INT32_MAX - 1));
+      },
+      [&context](const ForgetOptions& o) { return forget(context, o); });
 }
 
 }  // namespace millrace::cli

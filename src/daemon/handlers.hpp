@@ -30,6 +30,7 @@ void release_leases(Services& services, const CallPtr& call);
 void extend_leases(Services& services, const CallPtr& call);
 // schemas.cpp
 void list_schemas(Services& services, const CallPtr& call);
+void forget_schema(Services& services, const CallPtr& call);
 // groups_api.cpp
 void list_groups(Services& services, const CallPtr& call);
 void create_group(Services& services, const CallPtr& call);

@@ -68,6 +68,7 @@ std::span<const Route> routes() {
       {"GET", "/v1/events", {"id", "source", "stream"}, &find_event, Needs::consume, Reach::handler},
       {"POST", "/v1/backup", {}, &back_up, Needs::admin, Reach::store},
       {"GET", "/v1/schemas", {}, &list_schemas, Needs::token, Reach::nothing},
+      {"DELETE", "/v1/schemas", {"type", "from"}, &forget_schema, Needs::admin, Reach::store},
       {"GET", "/v1/stats", {}, &show_stats, Needs::admin, Reach::store},
       {"GET", "/v1/doctor", {}, &show_doctor, Needs::admin, Reach::store},
       {"GET", "/health", {}, &show_health, Needs::nothing, Reach::nothing, Pool::watch},

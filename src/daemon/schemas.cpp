@@ -96,6 +96,14 @@ Schemas::Schemas(Store& store, const std::vector<Config::Schema>& declared)
   registry_ = std::make_shared<const SchemaRegistry>(std::move(all));
 }
 
+void Schemas::forget(const std::string& type, std::int32_t from) {
+  if (!delivery::forget_step(store_.kv(), type, from)) {
+    throw Error(Errc::not_found, "forget schema step", printable(type) + " " + std::to_string(from),
+                "no program has recorded this step; one that a configuration declares ([[schema]]) is taken out there");
+  }
+  refresh();
+}
+
 void Schemas::refresh() {
   try {
     auto all = std::make_shared<SchemaRegistry>(declared_);
@@ -137,6 +145,14 @@ void Schemas::show(Event& event) const {
 }
 
 void list_schemas(Services& services, const CallPtr& call) {
+  call->json(schemas_json(*services.schemas.registry()));
+}
+
+void forget_schema(Services& services, const CallPtr& call) {
+  const Query query = call->query();
+  const std::string type = query.required("type");
+  (void)query.required("from");
+  services.schemas.forget(type, static_cast<std::int32_t>(query.number("from", 1, {1, INT32_MAX - 1})));
   call->json(schemas_json(*services.schemas.registry()));
 }
 

@@ -31,6 +31,8 @@ class Schemas {
   /// Reads what programs recorded. \throws Error as KeyValue
   Schemas(Store& store, const std::vector<Config::Schema>& declared);
 
+  /// Forgets a step that a program recorded. \throws Error{not_found}, and as KeyValue
+  void forget(const std::string& type, std::int32_t from);
   /// Reads it again. Blocks for the store. What fails is logged, and what was known stays.
   void refresh();
   [[nodiscard]] std::shared_ptr<const SchemaRegistry> registry() const;

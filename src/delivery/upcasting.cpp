@@ -15,6 +15,10 @@ constexpr std::int32_t kAny = std::numeric_limits<std::int32_t>::max();
 constexpr std::string_view kPrefix = "millrace/schema/";
 constexpr std::size_t kMaxKey = 512;
 
+std::string key_of(const std::string& type, std::int32_t from) {
+  return std::string(kPrefix) + type + '/' + std::to_string(from);
+}
+
 }  // namespace
 
 Upcasting::Upcasting(std::shared_ptr<const SchemaRegistry> schemas, std::optional<std::int32_t> newest)
@@ -52,7 +56,7 @@ AsyncHandler Upcasting::before(AsyncHandler handler) const {
 void record_steps(KeyValue& store, const SchemaRegistry& schemas) {
   for (const SchemaRegistry::Entry& entry : schemas.versions()) {
     if (entry.step == SchemaRegistry::StepKind::none || entry.step == SchemaRegistry::StepKind::program) continue;
-    const std::string key = std::string(kPrefix) + entry.schema.type + '/' + std::to_string(entry.schema.version - 1);
+    const std::string key = key_of(entry.schema.type, entry.schema.version - 1);
     if (key.size() > kMaxKey) {
       log::warn("schema_not_recorded", entry.schema.type.substr(0, 64),
                 "the type's name is too long to tell daemons of its schema versions");
@@ -60,6 +64,11 @@ void record_steps(KeyValue& store, const SchemaRegistry& schemas) {
     }
     store.set_if_absent(key, entry.schema.description);
   }
+}
+
+bool forget_step(KeyValue& store, const std::string& type, std::int32_t from) {
+  const std::string key = key_of(type, from);
+  return key.size() <= kMaxKey && store.erase(key);
 }
 
 std::vector<ProgramStep> recorded_steps(KeyValue& store) {

@@ -46,5 +46,7 @@ struct ProgramStep {
 /// Remembers every step of the registry. \throws Error as KeyValue
 void record_steps(KeyValue& store, const SchemaRegistry& schemas);
 std::vector<ProgramStep> recorded_steps(KeyValue& store);
+/// Forgets one; false when none is recorded. A program that has it records it again when it subscribes.
+bool forget_step(KeyValue& store, const std::string& type, std::int32_t from);
 
 }  // namespace millrace::delivery

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Old events, today's consumers: schema versions through the daemon, the command line and docs/schemas.md."""
 
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import textwrap
 import threading
@@ -114,6 +116,26 @@ class Schemas(Case):
         code, _, err = run("groups", "set", "g", "--max-dataversion", 2, "--url", daemon.url)
         self.assertEqual(code, 0, err)
         self.assertEqual([d["event"]["data"] for d in client.claim("g")], [NEW_QUALITY, NEW_ASSET])
+
+    def test_a_step_that_no_program_has_any_more_is_forgotten(self):
+        daemon = self.daemon()
+        client = daemon.client()
+        client.publish(event("o1", "other", data=[1]))
+        self.assertEqual(daemon.terminate(), 0)
+        with contextlib.closing(sqlite3.connect(daemon.path)) as store, store:  # as a program records it
+            store.execute("INSERT INTO key_value (key, value, version) VALUES ('millrace/schema/other/1', x'', 1)")
+        daemon.start()
+        refused = client.post("/v1/groups/g/claim", {"consumer": "c", "stream": "events", "start": "beginning"})
+        self.assertEqual((refused.status, refused.json["object"]), (409, "other"))
+        for path in ("/v1/schemas?type=other", "/v1/schemas?from=1", "/v1/schemas?type=other&from=0"):
+            self.assertEqual(client.delete(path).status, 400, path)
+        code, out, err = run("schema", "forget", "other", 1, "--url", daemon.url)
+        self.assertEqual(code, 0, err)
+        self.assertIn("from version 1 to 2", out)
+        self.assertEqual([d["event"]["data"] for d in client.claim("g")], [[1]])
+        self.assertEqual(client.ok("GET", "/v1/schemas"), {"schemas": []})
+        code, _, err = run("schema", "forget", "other", 1, "--url", daemon.url)
+        self.assertEqual(code, 5, err)
 
     def test_groups_are_pinned_when_they_are_made(self):
         daemon = self.configured(block("toml"))

@@ -53,6 +53,7 @@ const std::map<std::string, std::pair<Needs, Reach>>& judged() {
       {"GET /v1/events", {Needs::consume, Reach::handler}},
       {"POST /v1/backup", {Needs::admin, Reach::store}},
       {"GET /v1/schemas", {Needs::token, Reach::nothing}},
+      {"DELETE /v1/schemas", {Needs::admin, Reach::store}},
       {"GET /v1/stats", {Needs::admin, Reach::store}},
       {"GET /v1/doctor", {Needs::admin, Reach::store}},
       {"GET /health", {Needs::nothing, Reach::nothing}},

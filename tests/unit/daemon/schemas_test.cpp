@@ -126,6 +126,26 @@ TEST_F(SchemasTest, StepsRecordedLaterAreSeenAfterARefresh) {
                         R"("current":true,"upcast":"program","changes":[]})"));
 }
 
+TEST_F(SchemasTest, AStepNoProgramHasAnyMoreIsForgottenOnPurpose) {
+  store_->kv().set("millrace/schema/other/1", "with a number");
+  Schemas schemas(*store_, declared_);
+  publish("other", "{}");
+  make_group();
+  EXPECT_THROW((void)claim(schemas), Error) << "the step is in a program only";
+  schemas.forget("other", 1);
+  EXPECT_EQ(schemas.registry()->current("other"), std::nullopt);
+  EXPECT_THAT(claim(schemas), ElementsAre("1 {}"));
+  EXPECT_TRUE(store_->kv().scan("millrace/schema/other").empty());
+  for (const std::string& type : {std::string("other"), std::string("asset.discovered"), std::string(600, 'x')}) {
+    try {
+      schemas.forget(type, 1);
+      ADD_FAILURE() << type << " was there";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Errc::not_found);
+    }
+  }
+}
+
 TEST_F(SchemasTest, ReadersSeeWhatFailsAsItWasStoredAndMarked) {
   const Schemas schemas(*store_, declared_);
   Event event = EventBuilder("asset.discovered", "/test").json("[\n]").build();
