@@ -284,11 +284,12 @@ Finding judge_certificate(const Certificate& seen, Timestamp now) {
             "nothing that is stored, but the daemon goes on with what it read before and will not start again",
             "do what the message says, and send SIGHUP to the daemon"};
   }
-  const std::string until = seen.cert + " is good until " + format_rfc3339(seen.not_after);
+  const std::string of_file = "; that is the file: served is what was read at the start or at the last SIGHUP";
+  const std::string until = seen.cert + " is good until " + format_rfc3339(seen.not_after) + of_file;
   const char* const kNobody = "nothing that is stored, but every client that checks it refuses to connect";
   if (seen.not_after < now) {
-    return {"certificate", FindingLevel::fail, seen.cert + " expired at " + format_rfc3339(seen.not_after), kNobody,
-            renew};
+    return {"certificate", FindingLevel::fail, seen.cert + " expired at " + format_rfc3339(seen.not_after) + of_file,
+            kNobody, renew};
   }
   if (seen.not_before > now) {
     return {"certificate", FindingLevel::fail, seen.cert + " is not valid before " + format_rfc3339(seen.not_before),

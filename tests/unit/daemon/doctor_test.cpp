@@ -199,6 +199,7 @@ TEST(Doctor, SeesACertificateThatNobodyWillTake) {
   certificate.not_before = seen.now - std::chrono::days{76};
   certificate.not_after = seen.now + std::chrono::days{14};
   expect(seen, "certificate", FindingLevel::ok, "/etc/cert.pem is good until 2026-12-05T12:00:00");
+  expect(seen, "certificate", FindingLevel::ok, "that is the file: served is what was read");
   certificate.not_after -= 1s;
   expect(seen, "certificate", FindingLevel::warn, "good until 2026-12-05T11:59:59");
   certificate.not_after = seen.now - 1s;
