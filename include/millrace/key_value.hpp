@@ -21,7 +21,8 @@ struct KeyValueEntry {
   std::optional<Timestamp> expires_at = {};
 };
 
-/// Thread-safe; every write is atomic and durable when it returns. Keys: 1 to 512 bytes. An expired key is absent.
+/// Thread-safe; every write is atomic and durable when it returns. Keys: 1 to 512 bytes. A `ttl` is at least 1 ms; an
+/// expired key is absent. \throws Error{invalid_argument} for other keys and times.
 class KeyValue {
  public:
   virtual ~KeyValue() = default;

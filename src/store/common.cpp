@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "base/time.hpp"
-#include "millrace/pattern.hpp"
 
 namespace millrace::store {
 namespace {
@@ -147,6 +146,35 @@ void check_key(std::string_view key, std::string_view operation) {
     throw Error(Errc::invalid_argument, std::string(operation), std::string(key.substr(0, 64)),
                 "a key has 1 to 512 bytes, not " + std::to_string(key.size()));
   }
+}
+
+void check_ttl(std::optional<Milliseconds> ttl, std::string_view operation) {
+  if (ttl && *ttl <= Milliseconds{0}) {
+    throw Error(Errc::invalid_argument, std::string(operation), "ttl",
+                "a time to live is at least 1 ms, not " + std::to_string(ttl->count()));
+  }
+}
+
+std::string after_prefix(std::string_view prefix) {
+  std::string next(prefix);
+  while (!next.empty() && next.back() == '\xFF') next.pop_back();
+  if (!next.empty()) next.back() = static_cast<char>(static_cast<unsigned char>(next.back()) + 1);
+  return next;
+}
+
+ReadFilter::ReadFilter(const ReadQuery& query)
+    : all_(query.types.empty() && query.sources.empty() && query.keys.empty()),
+      types_(query.types),
+      sources_(query.sources),
+      keys_(query.keys.begin(), query.keys.end()) {}
+
+bool ReadFilter::matches(const Event& event) const {
+  return matches(event.type, event.source, [&event] { return OrderRule{}.key_of(event).value_or(std::string{}); });
+}
+
+bool ReadFilter::matches(std::string_view type, std::string_view source,
+                         const std::function<std::string()>& order_key) const {
+  return types_.matches(type) && sources_.matches(source) && (keys_.empty() || keys_.contains(order_key()));
 }
 
 Error unknown_stream(std::string_view operation, const StreamName& stream) {

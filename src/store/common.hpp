@@ -6,7 +6,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +16,7 @@
 
 #include "millrace/event_log.hpp"
 #include "millrace/ledger.hpp"
+#include "millrace/pattern.hpp"
 #include "millrace/types.hpp"
 #include "store/ledger/range_set.hpp"
 
@@ -63,6 +66,30 @@ void check_types(const std::vector<std::string>& patterns);
 void check_claim(const ClaimRequest& request);
 void check_consumer(const std::string& consumer, Milliseconds lease);
 void check_key(std::string_view key, std::string_view operation);
+void check_ttl(std::optional<Milliseconds> ttl, std::string_view operation);
+
+/// The first text after all that begin with `prefix`, in the order of bytes; empty when there is none.
+std::string after_prefix(std::string_view prefix);
+
+/// EventLog::find answers no more.
+inline constexpr std::size_t kMostFound = 100;
+
+/// Which events a read wants, by what they are.
+class ReadFilter {
+ public:
+  explicit ReadFilter(const ReadQuery& query);
+  [[nodiscard]] bool wants_all() const { return all_; }
+  [[nodiscard]] bool matches(const Event& event) const;
+  /// Before the event is decoded; `order_key` is asked for only when it matters, empty = none.
+  [[nodiscard]] bool matches(std::string_view type, std::string_view source,
+                             const std::function<std::string()>& order_key) const;
+
+ private:
+  bool all_;
+  PatternList types_;
+  PatternList sources_;
+  std::set<std::string> keys_;
+};
 
 Error unknown_stream(std::string_view operation, const StreamName& stream);
 Error unknown_group(std::string_view operation, const GroupName& group);

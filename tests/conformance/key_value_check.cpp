@@ -42,6 +42,11 @@ void check_key_value(Subject& subject) {
   require_error(Errc::invalid_argument, "an empty key", [&] { kv.set("", "x"); });
   require_error(Errc::invalid_argument, "a key of 513 bytes", [&] { kv.set(std::string(513, 'k'), "x"); });
   kv.set(std::string(512, 'k'), "long");
+  for (const Milliseconds ttl : {Milliseconds{0}, Milliseconds{-1}}) {
+    require_error(Errc::invalid_argument, "a key that is gone at once", [&] { kv.set("t", "x", ttl); });
+    require_error(Errc::invalid_argument, "and if absent", [&] { kv.set_if_absent("t", "x", ttl); });
+    require_error(Errc::invalid_argument, "and by its version", [&] { kv.compare_and_swap("t", 1, "x", ttl); });
+  }
 
   kv.set("ttl", "x", Milliseconds{30});
   kv.set("ttl-kept", "x", Milliseconds{30});

@@ -6,27 +6,16 @@
 #include <set>
 #include <utility>
 
+#include "store/ledger_calls.hpp"
 #include "store/memory/memory_store.hpp"
 
 namespace millrace::store::memory {
 
-/// The ordinal a group that starts there has behind it. A position no event has yet means "from now on".
 Ordinal MemoryLedger::resolve(const Stream& stream, const Start& start) const {
-  Ordinal cursor = 0;
-  switch (start.kind) {
-    case Start::Kind::beginning:
-      break;
-    case Start::Kind::end:
-      cursor = stream.last();
-      break;
-    case Start::Kind::position:
-      cursor = ordinal_of(start.position, "start");
-      break;
-    case Start::Kind::time:
-      cursor = stream.before(start.time);
-      break;
-  }
-  return std::clamp(cursor, stream.trimmed_to(), stream.last());
+  return start_cursor(start, {.trimmed_to = stream.trimmed_to(),
+                              .last = stream.last(),
+                              .at = [](Position position) { return ordinal_of(position, "start"); },
+                              .last_before = [&](Timestamp time) { return stream.before(time); }});
 }
 
 GroupInfo MemoryLedger::info(const GroupName& name, Group& group) {
@@ -35,8 +24,7 @@ GroupInfo MemoryLedger::info(const GroupName& name, Group& group) {
   shared_.apply(group, now);
   const Stream& stream = shared_.streams.at(group.identity.stream);
   const ledger::GroupState& state = group.state;
-  const ledger::Progress& progress = state.progress();
-  const Ordinal cursor = std::max(progress.cursor, stream.trimmed_to());
+  const Ordinal cursor = std::max(state.progress().cursor, stream.trimmed_to());
 
   std::optional<Timestamp> oldest;
   if (const SharedEvent ahead = stream.at(cursor + 1)) oldest = ahead->stored_at;
@@ -46,38 +34,24 @@ GroupInfo MemoryLedger::info(const GroupName& name, Group& group) {
     oldest = oldest ? std::min(*oldest, stored_at) : stored_at;
   }
 
-  GroupInfo info{.name = name,
-                 .stream = group.identity.stream,
-                 .types = group.identity.types,
-                 .start = group.identity.start,
-                 .order = group.identity.order,
-                 .settings = group.identity.settings,
-                 .paused = group.paused,
-                 .created_at = group.created_at,
-                 .last_seen = group.last_seen,
-                 .cursor = Position{progress.cursor},
-                 .lag = {stream.last() - cursor, state.in_flight(), state.waiting(), 0},
-                 .parked = state.parked(),
-                 .suspects = state.suspects(),
-                 .dead = 0,
-                 .processed = progress.counters.processed,
-                 .failures = progress.counters.failures,
-                 .crashes = progress.counters.crashes,
-                 .rejected = progress.counters.rejected,
-                 .expired = progress.counters.expired,
-                 .skipped = progress.counters.skipped,
-                 .stalled = state.stalled(),
-                 .consumers = {}};
-  if (oldest && now > *oldest) info.lag.oldest_seconds = std::chrono::duration<double>(now - *oldest).count();
-  info.dead = static_cast<std::uint64_t>(
-      std::count_if(group.dead.begin(), group.dead.end(), [](const auto& entry) { return !entry.second.open_again; }));
   std::set<std::string> consumers;
-  for (const auto& [id, claim] : state.claims()) consumers.insert(claim.consumer);
   for (const auto& [id, session] : shared_.sessions) {
     if (session.until > now && session.groups.contains(name)) consumers.insert(session.consumer);
   }
-  info.consumers.assign(consumers.begin(), consumers.end());
-  return info;
+  const auto dead =
+      std::count_if(group.dead.begin(), group.dead.end(), [](const auto& entry) { return !entry.second.open_again; });
+  return describe_group({.name = name,
+                         .identity = group.identity,
+                         .state = state,
+                         .paused = group.paused,
+                         .created_at = group.created_at,
+                         .last_seen = group.last_seen,
+                         .cursor = Position{state.progress().cursor},
+                         .ahead = stream.last() - cursor,
+                         .dead = static_cast<std::uint64_t>(dead),
+                         .oldest = oldest,
+                         .consumers = std::move(consumers),
+                         .now = now});
 }
 
 GroupInfo MemoryLedger::ensure_group(const GroupName& name, const GroupSpec& spec) {
@@ -128,16 +102,8 @@ GroupInfo MemoryLedger::alter_group(const GroupName& name, const GroupChange& ch
 
   // What can fail comes first: a change happens whole or not at all.
   const Ordinal cursor = change.seek ? resolve(stream, *change.seek) : 0;
-  const Ordinal skip = change.skip ? ordinal_of(*change.skip, "skip") : 0;
-  if (change.skip && !group.state.item(skip)) {
-    throw Error(Errc::not_found, "skip", change.skip->to_string(),
-                "no unsettled event of group " + name.str() + " stands there");
-  }
-  if (change.order && *change.order != group.identity.order && !group.state.items().empty()) {
-    throw Error(Errc::busy, "alter group", name.str(),
-                std::to_string(group.state.items().size()) +
-                    " events are unsettled; pause the group and let them be settled before changing its order");
-  }
+  const auto skip = change.skip ? std::optional(ordinal_of(*change.skip, "skip")) : std::nullopt;
+  check_change(name, change, skip, group.identity, group.state);
 
   if (change.paused) group.paused = *change.paused;
   if (change.settings) {
@@ -150,7 +116,7 @@ GroupInfo MemoryLedger::alter_group(const GroupName& name, const GroupChange& ch
     group.types_changed = group.unrecorded_to = now;
   }
   if (change.order) group.identity.order = *change.order;
-  if (change.skip) group.state.skip(skip);
+  if (skip) group.state.skip(*skip);
   if (change.seek) {
     const Ordinal old = std::max(group.state.progress().cursor, stream.trimmed_to());
     group.state.seek(cursor, cursor > old ? cursor - old : 0);

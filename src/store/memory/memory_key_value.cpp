@@ -38,6 +38,7 @@ std::optional<KeyValueEntry> MemoryKeyValue::get(std::string_view key) {
 
 std::uint64_t MemoryKeyValue::set(std::string_view key, std::string_view value, std::optional<Milliseconds> ttl) {
   check_key(key, "set");
+  check_ttl(ttl, "set");
   const std::lock_guard lock(shared_.mutex);
   drop_expired();
   return put(key, value, ttl);
@@ -46,6 +47,7 @@ std::uint64_t MemoryKeyValue::set(std::string_view key, std::string_view value, 
 std::optional<std::uint64_t> MemoryKeyValue::set_if_absent(std::string_view key, std::string_view value,
                                                            std::optional<Milliseconds> ttl) {
   check_key(key, "set if absent");
+  check_ttl(ttl, "set if absent");
   const std::lock_guard lock(shared_.mutex);
   drop_expired();
   if (entries_.contains(key)) return std::nullopt;
@@ -55,6 +57,7 @@ std::optional<std::uint64_t> MemoryKeyValue::set_if_absent(std::string_view key,
 std::optional<std::uint64_t> MemoryKeyValue::compare_and_swap(std::string_view key, std::uint64_t expected,
                                                               std::string_view value, std::optional<Milliseconds> ttl) {
   check_key(key, "compare and swap");
+  check_ttl(ttl, "compare and swap");
   const std::lock_guard lock(shared_.mutex);
   drop_expired();
   const auto it = entries_.find(key);

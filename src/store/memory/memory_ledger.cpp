@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/random.hpp"
 #include "millrace/replay.hpp"
+#include "store/ledger_calls.hpp"
 #include "store/memory/memory_store.hpp"
 
 namespace millrace::store::memory {
@@ -21,11 +21,8 @@ class FreshFromStream : public ledger::FreshEvents {
     while (at_ < stream_.last() && scanned_ < kScanBudget) {
       ++scanned_;
       const SharedEvent stored = stream_.at(++at_);
-      const Event& event = stored->event;
-      if (!group_.filter.matches(event.type)) continue;
-      const auto expiry = expires_at(event);
-      return ledger::Candidate{at_, ledger::hash_key(group_.identity.order.key_of(event)), event_bytes(event),
-                               expiry && *expiry <= now_};
+      if (!group_.filter.matches(stored->event.type)) continue;
+      return candidate(at_, group_.identity.order, stored->event, now_);
     }
     return std::nullopt;
   }
@@ -111,10 +108,7 @@ ClaimAnswer MemoryLedger::claim(const GroupName& name, const ClaimRequest& reque
     Timestamp lease_until;
     if (const auto* id = std::get_if<SessionId>(&request.hold)) {
       const auto session = shared_.sessions.find(*id);
-      if (session == shared_.sessions.end() || session->second.until <= now) {
-        throw Error(Errc::timed_out, "claim", name.str(),
-                    "session " + std::to_string(*id) + " has expired or was closed; open a new one");
-      }
+      if (session == shared_.sessions.end() || session->second.until <= now) throw session_ended(name);
       session->second.groups.insert(name);
       lease_until = session->second.until;
     } else {
@@ -137,13 +131,7 @@ ClaimAnswer MemoryLedger::claim(const GroupName& name, const ClaimRequest& reque
         group.state.settle_expired(given.ordinal);
         continue;
       }
-      answer.deliveries.push_back({.lease = {out.claim, stored->position},
-                                   .position = stored->position,
-                                   .attempt = given.attempt,
-                                   .failures = given.failures,
-                                   .crashes = given.crashes,
-                                   .lease_until = lease_until,
-                                   .event = {}});
+      answer.deliveries.push_back(delivery(out.claim, given, stored->position, lease_until, {}));
       const ledger::Item* item = given.fresh ? nullptr : group.state.item(given.ordinal);
       if (item && !item->replayid.empty()) replayids.emplace(events.size(), item->replayid);
       events.push_back(std::move(stored));
@@ -165,17 +153,9 @@ std::vector<std::size_t> MemoryLedger::settle(const GroupName& name, std::span<c
   Group& group = shared_.group_at("settle", name);
   const Timestamp now = shared_.clock.now();
   group.last_seen = now;
-  std::vector<std::size_t> stale;
-  const auto end = session_end();
-  for (const std::size_t i : settling_order(settlements)) {
-    if (group.state.settle(now, settlements[i].lease, settlements[i].outcome, random_unit(), end)) {
-      ++shared_.settled_total;
-    } else {
-      stale.push_back(i);
-    }
-  }
+  auto stale = settle_all(group.state, settlements, same_lease, now, session_end());
+  shared_.settled_total += settlements.size() - stale.size();
   shared_.apply(group, now);
-  std::sort(stale.begin(), stale.end());
   return stale;
 }
 
@@ -186,11 +166,7 @@ std::vector<std::size_t> MemoryLedger::extend(const GroupName& name, std::span<c
   Group& group = shared_.group_at("extend", name);
   const Timestamp now = shared_.clock.now();
   group.last_seen = now;
-  std::vector<std::size_t> stale;
-  const auto end = session_end();
-  for (std::size_t i = 0; i < leases.size(); ++i) {
-    if (!group.state.extend(now, leases[i], lease, end)) stale.push_back(i);
-  }
+  auto stale = extend_all(group.state, leases, lease, same_lease, now, session_end());
   shared_.apply(group, now);
   return stale;
 }
@@ -213,23 +189,11 @@ std::vector<PendingEvent> MemoryLedger::pending(const GroupName& name, Position 
 
 PendingEvent MemoryLedger::pending_event(const Group& group, Ordinal ordinal, const ledger::Item& item) const {
   const SharedEvent stored = event_of(group, ordinal, item.redriven);
-  PendingEvent event;
-  event.position = stored->position;
+  PendingEvent event = describe_pending(group.state, ordinal, item, stored->position, session_end());
   event.id = stored->event.id;
   event.source = stored->event.source;
   event.type = stored->event.type;
   event.subject = stored->event.subject;
-  event.state = group.state.state_of(ordinal);
-  if (const ledger::Claim* claim = group.state.claim(item.claim)) {
-    event.consumer = claim->consumer;
-    event.lease = Lease{item.claim, stored->position};
-    event.lease_until = claim->session == 0 ? claim->lease_until : session_end()(claim->session);
-  }
-  if (event.state == PendingEvent::State::waiting && item.due != Timestamp{}) event.next_try = item.due;
-  event.attempt = item.attempts;
-  event.failures = item.failures;
-  event.crashes = item.crashes;
-  event.last_error = item.last_error;
   return event;
 }
 
@@ -237,30 +201,26 @@ PendingEvent MemoryLedger::pending_event(const Group& group, Ordinal ordinal, co
 
 namespace {
 
-class DeadLetterFilter {
+/// Which dead letters a query asks for.
+class Asked {
  public:
-  DeadLetterFilter(const DeadLetterQuery& query, const char* operation)
-      : query_(query), types_(query.types), after_(ordinal_of(query.after, operation)) {
-    for (const Position position : query.positions) positions_.insert(ordinal_of(position, operation));
-  }
+  Asked(const DeadLetterQuery& query, const char* operation)
+      : filter_(query, [&](Position position) { return ordinal_of(position, operation); }),
+        after_(ordinal_of(query.after, operation)) {}
   [[nodiscard]] bool matches(Ordinal ordinal, const DeadRow& row) const {
-    return !row.open_again && ordinal > after_ && (positions_.empty() || positions_.contains(ordinal)) &&
-           types_.matches(row.letter.event.type) && (!query_.since || row.letter.died_at >= *query_.since) &&
-           (!query_.until || row.letter.died_at < *query_.until) &&
-           (!query_.reason_contains || row.letter.reason.find(*query_.reason_contains) != std::string::npos);
+    return !row.open_again && ordinal > after_ && filter_.names(ordinal) &&
+           filter_.matches(row.letter.event.type, row.letter.died_at, row.letter.reason);
   }
 
  private:
-  const DeadLetterQuery& query_;
-  PatternList types_;
+  DeadLetterFilter filter_;
   Ordinal after_;
-  std::set<Ordinal> positions_;
 };
 
 }  // namespace
 
 std::vector<DeadLetter> MemoryLedger::dead_letters(const GroupName& name, const DeadLetterQuery& query) {
-  const DeadLetterFilter filter(query, "dead letters");
+  const Asked filter(query, "dead letters");
   const std::lock_guard lock(shared_.mutex);
   Group& group = shared_.group_at("dead letters", name);
   const Timestamp now = shared_.clock.now();
@@ -274,7 +234,7 @@ std::vector<DeadLetter> MemoryLedger::dead_letters(const GroupName& name, const 
 }
 
 std::uint64_t MemoryLedger::redrive(const GroupName& name, const DeadLetterQuery& query) {
-  const DeadLetterFilter filter(query, "redrive");
+  const Asked filter(query, "redrive");
   const std::lock_guard lock(shared_.mutex);
   Group& group = shared_.group_at("redrive", name);
   std::uint64_t count = 0;
@@ -284,8 +244,7 @@ std::uint64_t MemoryLedger::redrive(const GroupName& name, const DeadLetterQuery
       count += group.state.item(ordinal) ? 0 : 1;
       continue;
     }
-    const auto key = ledger::hash_key(group.identity.order.key_of(row.letter.event));
-    if (!group.state.redrive(ordinal, {key, event_bytes(row.letter.event)})) continue;
+    if (!group.state.redrive(ordinal, open_event(group.identity.order, row.letter.event))) continue;
     row.open_again = true;
     ++count;
   }
@@ -294,7 +253,7 @@ std::uint64_t MemoryLedger::redrive(const GroupName& name, const DeadLetterQuery
 }
 
 std::uint64_t MemoryLedger::purge(const GroupName& name, const DeadLetterQuery& query) {
-  const DeadLetterFilter filter(query, "purge");
+  const Asked filter(query, "purge");
   const std::lock_guard lock(shared_.mutex);
   Group& group = shared_.group_at("purge", name);
   const auto matches = [&](const auto& entry) { return filter.matches(entry.first, entry.second); };

@@ -1,21 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <set>
 #include <utility>
 
+#include "store/ledger_calls.hpp"
 #include "store/memory/memory_store.hpp"
 
 namespace millrace::store::memory {
 namespace {
 
-/// Most events found under one id.
-constexpr std::size_t kMostFound = 100;
 /// Most events removed at a time, so that nobody waits long behind a trim.
 constexpr std::uint64_t kTrimStep = 5'000;
-
-std::string order_key(const Event& event) {
-  return OrderRule{}.key_of(event).value_or(std::string{});
-}
 
 }  // namespace
 
@@ -78,9 +72,7 @@ void MemoryLog::append_async(const StreamName& stream, std::vector<Event> events
 }
 
 Page MemoryLog::read(const StreamName& name, const ReadQuery& query) {
-  const PatternList types(query.types);
-  const PatternList sources(query.sources);
-  const std::set<std::string> keys(query.keys.begin(), query.keys.end());
+  const ReadFilter wanted(query);
   const Ordinal after = ordinal_of(query.after, "read");
   std::vector<SharedEvent> found;
   Page page;
@@ -97,8 +89,7 @@ Page MemoryLog::read(const StreamName& name, const ReadQuery& query) {
            scanned < query.max_scan) {
       const SharedEvent stored = stream.at(++at);
       ++scanned;
-      if (!types.matches(stored->event.type) || !sources.matches(stored->event.source)) continue;
-      if (!keys.empty() && !keys.contains(order_key(stored->event))) continue;
+      if (!wanted.matches(stored->event)) continue;
       bytes += event_bytes(stored->event);
       found.push_back(stored);
     }
@@ -178,8 +169,7 @@ Ordinal MemoryLog::horizon_of(const StreamName& name, const Stream& stream, Ordi
   Ordinal horizon = target;
   for (const auto& [group_name, group] : shared_.groups) {
     if (force || group.identity.stream != name || !group.live(now)) continue;
-    const Ordinal oldest = group.state.oldest_open();
-    const Ordinal settled = std::min(group.state.progress().cursor, oldest == 0 ? target : oldest - 1);
+    const Ordinal settled = settled_to(group.state);
     if (settled >= target) continue;
     result.kept.push_back({group_name, target - std::max(settled, stream.trimmed_to())});
     horizon = std::min(horizon, settled);

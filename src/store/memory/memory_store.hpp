@@ -17,6 +17,7 @@
 #include "millrace/store.hpp"
 #include "store/common.hpp"
 #include "store/ledger/group_state.hpp"
+#include "store/ledger_calls.hpp"
 #include "store/memory/history.hpp"
 #include "store/memory/notifier.hpp"
 #include "store/memory/stream.hpp"
@@ -49,9 +50,7 @@ struct Group {
   Timestamp types_changed{};
   Timestamp unrecorded_to = created_at;  ///< made, moved or altered: events were passed over that the history has not
 
-  [[nodiscard]] bool live(Timestamp now) const {
-    return !identity.settings.expires || now - last_seen <= *identity.settings.expires;
-  }
+  [[nodiscard]] bool live(Timestamp now) const { return is_live(identity.settings, last_seen, now); }
 };
 
 struct Session {

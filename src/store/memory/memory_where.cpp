@@ -5,19 +5,18 @@
 #include <algorithm>
 
 #include "store/ledger/replay_id.hpp"
+#include "store/ledger_calls.hpp"
 #include "store/memory/memory_store.hpp"
 
 namespace millrace::store::memory {
 
 ReplayStatus MemoryLedger::replay_one(Group& group, const Stream& stream, std::string_view replayid, Ordinal ordinal) {
-  if (group.state.item(ordinal)) return ReplayStatus::open;
   const SharedEvent stored = stream.at(ordinal);
-  if (!stored) return ReplayStatus::gone;
-  if (!group.filter.matches(stored->event.type)) return ReplayStatus::filtered_out;
-  if (ordinal > group.state.progress().cursor) return ReplayStatus::ahead;
+  if (const auto refusal = replay_refusal(group.state, ordinal, stored ? &stored->event : nullptr, group.filter)) {
+    return *refusal;
+  }
   const auto dead = group.dead.find(ordinal);
-  const auto key = ledger::hash_key(group.identity.order.key_of(stored->event));
-  group.state.replay(ordinal, {key, event_bytes(stored->event)}, replayid, dead != group.dead.end());
+  group.state.replay(ordinal, open_event(group.identity.order, stored->event), replayid, dead != group.dead.end());
   if (dead != group.dead.end()) dead->second.open_again = true;
   return ReplayStatus::accepted;
 }
@@ -48,37 +47,31 @@ Whereabouts MemoryLedger::where(const GroupName& name, Position position) {
     throw Error(Errc::not_found, "where", position.to_string(),
                 "stream " + stream.name().str() + " never had an event there");
   }
-  group.state.expire(shared_.clock.now(), session_end());
-  shared_.apply(group, shared_.clock.now());
+  const Timestamp now = shared_.clock.now();
+  group.state.expire(now, session_end());
+  shared_.apply(group, now);
 
-  Whereabouts where;
   const auto dead = group.dead.find(ordinal);
-  const SharedEvent stored = event_of(group, ordinal, dead != group.dead.end());
-  if (stored) where.key = group.identity.order.key_of(stored->event);
+  const bool died = dead != group.dead.end();
+  const SharedEvent stored = event_of(group, ordinal, died);
   const Ordinal cursor = std::max(group.state.progress().cursor, stream.trimmed_to());
-  if (const ledger::Item* item = group.state.item(ordinal)) {
-    where.state = Whereabouts::State::open;
-    where.pending = pending_event(group, ordinal, *item);
-    if (const auto first = group.state.parked_behind(ordinal)) where.parked_behind = Position{*first};
-  } else if (ordinal <= cursor && dead != group.dead.end()) {
-    where.state = Whereabouts::State::dead;
-    where.reason = dead->second.letter.reason;
-    where.died_at = dead->second.letter.died_at;
-  } else if (stored && !group.filter.matches(stored->event.type)) {
-    where.state = Whereabouts::State::filtered_out;
-  } else if (ordinal > cursor) {
-    where.state = Whereabouts::State::ahead;
-    where.behind = ordinal - cursor - 1;
-  } else {
-    where.state = Whereabouts::State::settled;
-    ledger::SettledBy found{.exact = group.history.exact(ordinal),
-                            .taken = group.history.taken(ordinal),
-                            .types_changed = group.types_changed,
-                            .unrecorded_to = std::max(group.unrecorded_to, group.history.forgotten_to())};
-    ledger::add_open_claims(found, group.state, ordinal, shared_.clock.now());
-    ledger::tell_settled(where, ordinal, found);
-  }
-  return where;
+  EventFacts facts{.ordinal = ordinal,
+                   .cursor = cursor,
+                   .event = stored ? &stored->event : nullptr,
+                   .types = group.filter,
+                   .pending = [&](const ledger::Item& item) { return pending_event(group, ordinal, item); },
+                   .position = [](Ordinal one) { return Position{one}; },
+                   .behind = [&] { return ordinal - cursor - 1; },
+                   .settled_by =
+                       [&] {
+                         return ledger::SettledBy{
+                             .exact = group.history.exact(ordinal),
+                             .taken = group.history.taken(ordinal),
+                             .types_changed = group.types_changed,
+                             .unrecorded_to = std::max(group.unrecorded_to, group.history.forgotten_to())};
+                       }};
+  if (died) facts.dead = {dead->second.letter.reason, dead->second.letter.died_at};
+  return tell_where(group.identity, group.state, facts, now);
 }
 
 }  // namespace millrace::store::memory

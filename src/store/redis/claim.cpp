@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "base/log.hpp"
-#include "millrace/replay.hpp"
 #include "store/redis/ledger.hpp"
 #include "store/redis/log_rows.hpp"
 #include "store/redis/scripts.hpp"
@@ -93,9 +92,7 @@ std::optional<ledger::Candidate> AheadOfCursor::next() {
     if (one.n) read_ = one.n;
     one.read = read_;
     if (!one.event || !group_->types.matches(one.event->type)) continue;
-    const auto expiry = expires_at(*one.event);
-    return ledger::Candidate{one.ordinal, ledger::hash_key(group_->identity.order.key_of(*one.event)),
-                             event_bytes(*one.event), expiry && *expiry <= now_};
+    return candidate(one.ordinal, group_->identity.order, *one.event, now_);
   }
   return std::nullopt;
 }
@@ -198,34 +195,12 @@ void RedisLedger::read_ahead(const GroupName& name, const StreamName& stream, Or
   }
 }
 
-/// The event to deliver; nothing when it must not be delivered any more, which is then settled.
-std::optional<Event> RedisLedger::deliverable(Turn& turn, Ordinal ordinal, Events& others) {
-  ledger::GroupState& state = turn.group.state;
-  std::optional<Entry>& entry = others.at(ordinal);
-  if (!entry || !entry->event) {
-    state.bury(ordinal, "event_lost: removed from the stream before it was settled");
-    return std::nullopt;
-  }
-  const auto end = expires_at(*entry->event);
-  if (end && *end <= turn.now) {
-    state.settle_expired(ordinal);
-    return std::nullopt;
-  }
-  Event event = std::move(*entry->event);
-  if (const ledger::Item* item = state.item(ordinal); item && !item->replayid.empty()) {
-    event.set_extension(kReplayId, item->replayid);
-  }
-  return event;
-}
-
 ClaimAnswer RedisLedger::hand_out(Turn& turn, const ClaimRequest& request, AheadOfCursor& ahead) {
   Group& group = turn.group;
   Timestamp lease_until;
   if (const auto* id = std::get_if<SessionId>(&request.hold)) {
     const auto session = sessions_.find(*id, turn.now);
-    if (!session || session->until <= turn.now) {
-      throw Error(Errc::timed_out, "claim", group.name.str(), "the session has ended; open a new one");
-    }
+    if (!session || session->until <= turn.now) throw session_ended(group.name);
     lease_until = session->until;
     turn.commit.require_session_lives(*id);
     if (!sessions_.used(*id).contains(group.name)) {
@@ -268,17 +243,12 @@ ClaimAnswer RedisLedger::hand_out(Turn& turn, const ClaimRequest& request, Ahead
       if (given.fresh) {
         event.emplace();  // taken from what was read when the claim is sure
       } else {
-        event = deliverable(turn, given.ordinal, others);
+        std::optional<Entry>& entry = others.at(given.ordinal);
+        event =
+            store::deliverable(group.state, given.ordinal, entry ? std::move(entry->event) : std::nullopt, turn.now);
       }
       if (!event) continue;
-      const Position position = unpack(given.ordinal);
-      answer.deliveries.push_back({{out.claim, position},
-                                   position,
-                                   given.attempt,
-                                   given.failures,
-                                   given.crashes,
-                                   lease_until,
-                                   std::move(*event)});
+      answer.deliveries.push_back(delivery(out.claim, given, unpack(given.ordinal), lease_until, std::move(*event)));
     }
     if (!answer.deliveries.empty()) return answer;
     if (!out.events.empty()) continue;  // all of it was settled instead: there may be more

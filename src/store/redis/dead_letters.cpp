@@ -2,36 +2,16 @@
 
 // The dead letters of a group.
 
-#include <algorithm>
-
+#include "store/ledger_calls.hpp"
 #include "store/redis/ledger.hpp"
 
 namespace millrace::store::redis {
 namespace {
 
-/// What is left of an event that was gone before it could be copied.
-StoredEvent lost_event(Position position) {
-  Event event;
-  event.id = "position-" + position.to_string();
-  event.source = "/millrace/lost";
-  event.type = "millrace.event.lost";
-  return {position, time_of(position), std::move(event)};
+/// Until its copy is read.
+StoredEvent lost(Position position) {
+  return {position, time_of(position), lost_event(position)};
 }
-
-/// Which of them a query asks for.
-class DeadFilter {
- public:
-  explicit DeadFilter(const DeadLetterQuery& query) : query_(query), types_(query.types) {}
-  [[nodiscard]] bool matches(const DeadRow& row, const Event& event) const {
-    return !row.redriven && types_.matches(event.type) && (!query_.since || row.died_at >= *query_.since) &&
-           (!query_.until || row.died_at < *query_.until) &&
-           (!query_.reason_contains || row.reason.find(*query_.reason_contains) != std::string::npos);
-  }
-
- private:
-  const DeadLetterQuery& query_;
-  PatternList types_;
-};
 
 }  // namespace
 
@@ -39,9 +19,7 @@ class DeadFilter {
 void RedisLedger::for_each_dead(const GroupName& name, const StreamName& stream, const DeadLetterQuery& query,
                                 const std::function<bool(Dead&&)>& take) {
   constexpr std::size_t kPage = 200;
-  const DeadFilter filter(query);
-  std::set<Ordinal> wanted;
-  for (const Position position : query.positions) wanted.insert(pack(position, "dead letters"));
+  const DeadLetterFilter wanted(query, [](Position position) { return pack(position, "dead letters"); });
   std::string after = "(" + encode_order(pack(query.after, "dead letters"));
   if (query.after == Position{}) after = "-";
   while (true) {
@@ -55,7 +33,7 @@ void RedisLedger::for_each_dead(const GroupName& name, const StreamName& stream,
     for (const Reply& member : page.as_array()) {
       after = "(" + member.as_text();
       const Ordinal ordinal = decode_order(member.as_text());
-      if (!wanted.empty() && !wanted.contains(ordinal)) continue;
+      if (!wanted.names(ordinal)) continue;
       ordinals.push_back(ordinal);
       rows.push_back(id_of(unpack(ordinal)));
       copies.push_back(rows.back());
@@ -66,12 +44,14 @@ void RedisLedger::for_each_dead(const GroupName& name, const StreamName& stream,
         const Reply& row = replies.at(0).as_array().at(i);
         const Reply& copy = replies.at(1).as_array().at(i);
         if (row.is_nil()) continue;  // redriven or purged since
-        Dead dead{ordinals[i], decode_dead(row.as_text()), lost_event(unpack(ordinals[i]))};
+        Dead dead{ordinals[i], decode_dead(row.as_text()), lost(unpack(ordinals[i]))};
         if (!copy.is_nil()) {
           Entry entry = decode_copy(copy.as_text(), keys_.log(stream), options_.mapping);
           if (entry.event) dead.stored = std::move(entry).stored();
         }
-        if (filter.matches(dead.row, dead.stored.event) && !take(std::move(dead))) return;
+        if (dead.row.redriven) continue;
+        if (!wanted.matches(dead.stored.event.type, dead.row.died_at, dead.row.reason)) continue;
+        if (!take(std::move(dead))) return;
       }
     }
     if (page.as_array().size() < kPage) return;
@@ -83,7 +63,7 @@ std::optional<RedisLedger::Dead> RedisLedger::dead_letter(const Group& group, Or
   const auto replies = client_.pipeline(
       Purpose::ledger, {{"HGET", keys_.dead(group.name), id}, {"HGET", keys_.events(group.name), id}}, Access::read);
   if (replies.at(0).is_nil()) return std::nullopt;
-  Dead dead{ordinal, decode_dead(replies[0].as_text()), lost_event(unpack(ordinal))};
+  Dead dead{ordinal, decode_dead(replies[0].as_text()), lost(unpack(ordinal))};
   if (!replies.at(1).is_nil()) {
     Entry entry = decode_copy(replies[1].as_text(), keys_.log(group.identity.stream), options_.mapping);
     if (entry.event) dead.stored = std::move(entry).stored();
@@ -118,11 +98,7 @@ std::uint64_t RedisLedger::redrive(const GroupName& name, const DeadLetterQuery&
         count += group.state.item(dead.ordinal) ? 0 : 1;
         return true;
       }
-      const Event& event = dead.stored.event;
-      if (!group.state.redrive(dead.ordinal,
-                               {ledger::hash_key(group.identity.order.key_of(event)), event_bytes(event)})) {
-        return true;
-      }
+      if (!group.state.redrive(dead.ordinal, open_event(group.identity.order, dead.stored.event))) return true;
       dead.row.redriven = true;
       turn.commit.command({"HSET", keys_.dead(name), id_of(dead.stored.position), encode_dead(dead.row)});
       turn.commit.command({"ZREM", keys_.dead_order(name), encode_order(dead.ordinal)});

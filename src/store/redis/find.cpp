@@ -5,13 +5,12 @@
 #include <charconv>
 #include <sstream>
 
+#include "store/common.hpp"
 #include "store/redis/log.hpp"
 
 namespace millrace::store::redis {
 namespace {
 
-/// Most events found under one id.
-constexpr std::size_t kMostFound = 100;
 constexpr const char* kShared = "*";
 
 std::string_view next_word(std::string_view& text) {

@@ -3,13 +3,10 @@
 
 #include <fmt/format.h>
 
-#include <boost/json.hpp>
 #include <charconv>
 
 namespace millrace::store::redis {
 namespace {
-
-namespace json = boost::json;
 
 [[noreturn]] void corrupt(std::string_view what, std::string_view text) {
   throw Error(Errc::corrupt, "read group", std::string(what), "this row does not hold what Millrace writes there",
@@ -84,22 +81,6 @@ Ordinal position_in(std::string_view text, std::string_view what) {
   return text == "-" ? 0 : pack(position_of(text, what), what);
 }
 
-json::value parsed(const char* what, std::string_view text) {
-  json::error_code error;
-  json::value value = json::parse(json::string_view(text.data(), text.size()), error);
-  if (error) corrupt(what, text);
-  return value;
-}
-
-json::object backoff(const Backoff& value) {
-  return {{"first_ms", value.first.count()}, {"max_ms", value.max.count()}};
-}
-
-Backoff backoff(const json::value& value) {
-  return {Milliseconds{value.at("first_ms").to_number<std::int64_t>()},
-          Milliseconds{value.at("max_ms").to_number<std::int64_t>()}};
-}
-
 }  // namespace
 
 // ---- Ranges ----
@@ -144,54 +125,6 @@ ledger::RangeSet decode_ranges(std::string_view text) {
     ranges.add(first, previous);
   }
   return ranges;
-}
-
-// ---- Identity ----
-
-std::string encode_types(const std::vector<std::string>& types) {
-  return json::serialize(json::value_from(types));
-}
-
-std::vector<std::string> decode_types(std::string_view text) {
-  try {
-    return json::value_to<std::vector<std::string>>(parsed("types", text));
-  } catch (const std::exception&) {
-    corrupt("types", text);
-  }
-}
-
-std::string encode_settings(const GroupSettings& settings) {
-  json::object object{{"transient_backoff", backoff(settings.retry.transient_backoff)},
-                      {"max_age_s", settings.retry.max_age.count()},
-                      {"handler_backoff", backoff(settings.retry.handler_backoff)},
-                      {"max_attempts", settings.retry.max_attempts},
-                      {"max_crashes", settings.retry.max_crashes},
-                      {"max_parked", settings.max_parked}};
-  if (settings.expires) object.emplace("expires_s", settings.expires->count());
-  if (settings.max_dataversion) object.emplace("max_dataversion", *settings.max_dataversion);
-  return json::serialize(object);
-}
-
-GroupSettings decode_settings(std::string_view text) {
-  const json::value value = parsed("settings", text);
-  try {
-    GroupSettings settings;
-    settings.retry.transient_backoff = backoff(value.at("transient_backoff"));
-    settings.retry.max_age = std::chrono::seconds{value.at("max_age_s").to_number<std::int64_t>()};
-    settings.retry.handler_backoff = backoff(value.at("handler_backoff"));
-    settings.retry.max_attempts = value.at("max_attempts").to_number<std::uint32_t>();
-    settings.retry.max_crashes = value.at("max_crashes").to_number<std::uint32_t>();
-    settings.max_parked = value.at("max_parked").to_number<std::uint64_t>();
-    if (const json::value* expires = value.as_object().if_contains("expires_s")) {
-      settings.expires = std::chrono::seconds{expires->to_number<std::int64_t>()};
-    }
-    if (const json::value* version = value.as_object().if_contains("max_dataversion")) {
-      settings.max_dataversion = version->to_number<std::int32_t>();
-    }
-    return settings;
-  } catch (const std::exception&) {
-    corrupt("settings", text);
-  }
 }
 
 // ---- Claims, items, dead letters, sessions ----

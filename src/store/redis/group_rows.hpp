@@ -3,14 +3,15 @@
 
 /// \file
 /// How the parts of a group stand in Redis, as text that people can read: `name=value` separated by spaces, with free
-/// text at the end of a row. Positions are "ms-seq". All functions are pure. Of a group `g` there are
+/// text at the end of a row. Positions are "ms-seq". All functions are pure. Filters and settings are JSON
+/// (store/records.hpp). Of a group `g` there are
 ///
 ///     millrace:group:g              hash: what it is, how far it has come, what it has counted; `version`
 ///     millrace:group:g:claims       hash: number of the claim → encode_claim
-///     millrace:group:g:items        hash: position → encode_item, of what is neither new nor merely claimed or
-///     released millrace:group:g:events       hash: position → copy of the event, of what waits for a retry, is
-///     replayed or dead millrace:group:g:dead         hash: position → encode_dead; those that are shown stand in
-///     …:dead:order millrace:group:g:history      sorted set of encode_history; …:age lists when each was written
+///     millrace:group:g:items        hash: position → encode_item, of what is neither new nor just claimed or released
+///     millrace:group:g:events       hash: position → copy of the event, of what waits for a retry, is replayed or dead
+///     millrace:group:g:dead         hash: position → encode_dead; those that are shown stand in …:dead:order
+///     millrace:group:g:history      sorted set of encode_history; …:age lists when each was written
 ///     millrace:sessions             hash: session → decode_session's row; …:<id>:groups names the groups it used
 
 #include <optional>
@@ -30,11 +31,6 @@ namespace millrace::store::redis {
 /// the one before: "1526919030474-0..54,+1-3".
 std::string encode_ranges(const ledger::RangeSet& ranges);
 ledger::RangeSet decode_ranges(std::string_view text);  ///< \throws Error{corrupt}, as all of these
-
-std::string encode_types(const std::vector<std::string>& types);  ///< a JSON array
-std::vector<std::string> decode_types(std::string_view text);
-std::string encode_settings(const GroupSettings& settings);  ///< a JSON object
-GroupSettings decode_settings(std::string_view text);
 
 std::string encode_claim(const ledger::Claim& claim);
 ledger::Claim decode_claim(std::string_view row);

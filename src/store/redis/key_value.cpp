@@ -34,11 +34,8 @@ KeyValueEntry entry_of(std::string key, std::string value, const std::string& ve
 
 /// Behind all keys that begin with `prefix`, as a bound of a range.
 std::string end_of(std::string_view prefix) {
-  std::string next(prefix);
-  while (!next.empty() && next.back() == '\xFF') next.pop_back();
-  if (next.empty()) return "+";
-  next.back() = static_cast<char>(static_cast<unsigned char>(next.back()) + 1);
-  return "(" + next;
+  const std::string next = after_prefix(prefix);
+  return next.empty() ? "+" : "(" + next;
 }
 
 }  // namespace
@@ -57,10 +54,7 @@ std::optional<std::uint64_t> RedisKeyValue::write(std::string_view operation, co
                                                   std::string_view key, std::string_view value,
                                                   std::optional<Milliseconds> ttl) {
   check_key(key, operation);
-  if (ttl && *ttl <= Milliseconds{0}) {
-    throw Error(Errc::invalid_argument, std::string(operation), "ttl",
-                "a time to live is at least 1 ms, not " + std::to_string(ttl->count()));
-  }
+  check_ttl(ttl, operation);
   // Two hundred years; a script counts microseconds exactly for a little longer.
   constexpr Milliseconds kForever{200LL * 366 * 24 * 3600 * 1000};
   const Reply reply =

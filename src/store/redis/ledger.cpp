@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "base/random.hpp"
+#include "store/ledger_calls.hpp"
 
 namespace millrace::store::redis {
 
@@ -38,16 +38,8 @@ void RedisLedger::apply(Turn& turn, const GroupChange& change) {
   Group& group = turn.group;
   group.state.expire(turn.now, session_end());
   // Everything that can refuse, before anything is changed.
-  const Ordinal skip = change.skip ? pack(*change.skip, "skip") : 0;
-  if (change.skip && !group.state.item(skip)) {
-    throw Error(Errc::not_found, "skip", change.skip->to_string(),
-                "group " + group.name.str() + " has no unsettled event at this position");
-  }
-  if (change.order && *change.order != group.identity.order && !group.state.items().empty()) {
-    throw Error(Errc::busy, "alter group", group.name.str(),
-                "the order rule can change only while nothing is unsettled; " +
-                    std::to_string(group.state.items().size()) + " events are");
-  }
+  const auto skip = change.skip ? std::optional(pack(*change.skip, "skip")) : std::nullopt;
+  check_change(group.name, change, skip, group.identity, group.state);
   std::optional<Ordinal> cursor;
   if (change.seek) {
     const StreamFacts facts = stream_facts(group.identity.stream);
@@ -55,7 +47,7 @@ void RedisLedger::apply(Turn& turn, const GroupChange& change) {
     cursor = cursor_of(facts, *change.seek);
   }
 
-  if (change.skip) group.state.skip(skip);
+  if (skip) group.state.skip(*skip);
   if (cursor) {
     const Ahead before = ahead_of(group, group.state.progress().cursor);
     const Ahead after = ahead_of(group, *cursor);
@@ -256,19 +248,11 @@ std::optional<Lease> counted(const Lease& lease) {
 }  // namespace
 
 std::vector<std::size_t> RedisLedger::settle(const GroupName& name, std::span<const Settlement> settlements) {
-  const std::vector<std::size_t> order = settling_order(settlements);
   return decide(name, "settle", [&](Turn& turn) {
     turn.seen = true;
     const auto end = session_end();
-    std::vector<std::size_t> stale;
-    for (const std::size_t i : order) {
-      const auto lease = counted(settlements[i].lease);
-      if (!lease || !turn.group.state.settle(turn.now, *lease, settlements[i].outcome, random_unit(), end)) {
-        stale.push_back(i);
-      }
-    }
+    auto stale = settle_all(turn.group.state, settlements, counted, turn.now, end);
     turn.group.state.expire(turn.now, end);
-    std::sort(stale.begin(), stale.end());
     return stale;
   });
 }
@@ -277,13 +261,7 @@ std::vector<std::size_t> RedisLedger::extend(const GroupName& name, std::span<co
   check_consumer("-", lease);
   return decide(name, "extend", [&](Turn& turn) {
     turn.seen = true;
-    const auto end = session_end();
-    std::vector<std::size_t> stale;
-    for (std::size_t i = 0; i < leases.size(); ++i) {
-      const auto one = counted(leases[i]);
-      if (!one || !turn.group.state.extend(turn.now, *one, lease, end)) stale.push_back(i);
-    }
-    return stale;
+    return extend_all(turn.group.state, leases, lease, counted, turn.now, session_end());
   });
 }
 
@@ -312,26 +290,13 @@ std::vector<PendingEvent> RedisLedger::pending(const GroupName& name, Position a
 
 PendingEvent RedisLedger::pending_event(const Turn& turn, Ordinal ordinal, const ledger::Item& item,
                                         const std::optional<Entry>& entry) const {
-  const ledger::GroupState& state = turn.group.state;
-  PendingEvent event;
-  event.position = unpack(ordinal);
+  PendingEvent event = describe_pending(turn.group.state, ordinal, item, unpack(ordinal), session_end());
   if (entry && entry->event) {
     event.id = entry->event->id;
     event.source = entry->event->source;
     event.type = entry->event->type;
     event.subject = entry->event->subject;
   }
-  event.state = state.state_of(ordinal);
-  if (const ledger::Claim* claim = state.claim(item.claim)) {
-    event.consumer = claim->consumer;
-    event.lease = Lease{item.claim, event.position};
-    event.lease_until = claim->session != 0 ? session_end()(claim->session) : std::optional(claim->lease_until);
-  }
-  if (event.state == PendingEvent::State::waiting && item.due != Timestamp{}) event.next_try = item.due;
-  event.attempt = item.attempts;
-  event.failures = item.failures;
-  event.crashes = item.crashes;
-  event.last_error = item.last_error;
   return event;
 }
 

@@ -124,7 +124,6 @@ class RedisLedger final : public Ledger {
   // claim.cpp
   void read_ahead(const GroupName& name, const StreamName& stream, Ordinal from, std::size_t count);
   ClaimAnswer hand_out(Turn& turn, const ClaimRequest& request, AheadOfCursor& ahead);
-  std::optional<Event> deliverable(Turn& turn, Ordinal ordinal, Events& others);
 
   PendingEvent pending_event(const Turn& turn, Ordinal ordinal, const ledger::Item& item,
                              const std::optional<Entry>& entry) const;

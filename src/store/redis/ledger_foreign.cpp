@@ -200,7 +200,7 @@ bool RedisLedger::take_in_foreigners(Slot& slot) {
         ++snapshot.progress.counters.processed;
         continue;
       }
-      known[ordinal] = {ledger::hash_key(group.identity.order.key_of(*entry.event)), event_bytes(*entry.event)};
+      known[ordinal] = open_event(group.identity.order, *entry.event);
       hold(ordinal, by->second);
     }
     if (page.at_end) read_to = view.read_to;

@@ -17,6 +17,7 @@
 #include "millrace/pattern.hpp"
 #include "store/common.hpp"
 #include "store/ledger/group_state.hpp"
+#include "store/ledger_calls.hpp"
 #include "store/redis/commit.hpp"
 #include "store/redis/group_rows.hpp"
 
@@ -46,9 +47,7 @@ struct Group {
   };
   std::map<std::uint64_t, Shown> shown = {};
 
-  [[nodiscard]] bool live(Timestamp now) const {
-    return !identity.settings.expires || last_seen + *identity.settings.expires > now;
-  }
+  [[nodiscard]] bool live(Timestamp now) const { return is_live(identity.settings, last_seen, now); }
 };
 
 /// The log after a position, asked for before it was needed: while handlers had what came before it.
@@ -73,7 +72,7 @@ struct Slot {
   Timestamp foreign_looked_at = {};
   bool read_on = false;  ///< a foreign consumer was seen to have read on
   bool ever_loaded = false;
-  bool vanished = false;  ///< it was there, and is gone though this process did not delete it
+  bool vanished = false;        ///< it was there, and is gone though this process did not delete it
   std::optional<ReadAhead> ahead = {};
   std::uint64_t greetings = 0;  ///< `Client::greetings` before the rows were read
 

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "store/ledger_calls.hpp"
+#include "store/records.hpp"
 #include "store/redis/ledger.hpp"
 #include "store/redis/scripts.hpp"
 
@@ -154,7 +156,7 @@ void RedisLedger::recall_open_events(Slot& slot, const Group& group, const ledge
   if (unknown.empty()) return;
   for (const auto& [ordinal, entry] : load_events(group, unknown, copied)) {
     if (!entry || !entry->event) continue;
-    slot.known[ordinal] = {ledger::hash_key(group.identity.order.key_of(*entry->event)), event_bytes(*entry->event)};
+    slot.known[ordinal] = open_event(group.identity.order, *entry->event);
   }
 }
 

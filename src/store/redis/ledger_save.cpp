@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "store/records.hpp"
 #include "store/redis/ledger.hpp"
 #include "store/redis/scripts.hpp"
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "store/ledger_calls.hpp"
 #include "store/redis/ledger.hpp"
 #include "store/redis/log_rows.hpp"
 
@@ -50,21 +51,10 @@ RedisLedger::StreamFacts RedisLedger::stream_facts(const StreamName& stream) {
 }
 
 Ordinal RedisLedger::cursor_of(const StreamFacts& facts, const Start& start) {
-  Ordinal cursor = 0;
-  switch (start.kind) {
-    case Start::Kind::beginning:
-      break;
-    case Start::Kind::end:
-      cursor = facts.last;
-      break;
-    case Start::Kind::position:
-      cursor = pack(start.position, "start group");
-      break;
-    case Start::Kind::time:
-      cursor = packed(last_before(start.time));
-      break;
-  }
-  return std::clamp(cursor, facts.trimmed_to, facts.last);
+  return start_cursor(start, {.trimmed_to = facts.trimmed_to,
+                              .last = facts.last,
+                              .at = [](Position position) { return pack(position, "start group"); },
+                              .last_before = [](Timestamp time) { return packed(last_before(time)); }});
 }
 
 /// False when the group has been made meanwhile. A native group that is none of ours is somebody's: making ours would
@@ -136,42 +126,26 @@ RedisLedger::Ahead RedisLedger::ahead_of(const Group& group, Ordinal cursor) {
 }
 
 GroupInfo RedisLedger::describe(const Group& group, const Ahead& ahead, Timestamp now) {
-  const ledger::Progress& progress = group.state.progress();
-  GroupInfo info{.name = group.name,
-                 .stream = group.identity.stream,
-                 .types = group.identity.types,
-                 .start = group.identity.start,
-                 .order = group.identity.order,
-                 .settings = group.identity.settings,
-                 .paused = group.paused,
-                 .created_at = group.created_at,
-                 .last_seen = group.last_seen,
-                 .cursor = unpack(progress.cursor),
-                 .lag = {ahead.events, group.state.in_flight(), group.state.waiting(), 0},
-                 .parked = group.state.parked(),
-                 .suspects = group.state.suspects(),
-                 .dead = ahead.dead,
-                 .processed = progress.counters.processed,
-                 .failures = progress.counters.failures,
-                 .crashes = progress.counters.crashes,
-                 .rejected = progress.counters.rejected,
-                 .expired = progress.counters.expired,
-                 .skipped = progress.counters.skipped,
-                 .stalled = group.state.stalled(),
-                 .consumers = {}};
   std::optional<Timestamp> oldest;
   if (!group.state.items().empty()) {
     oldest = time_of(unpack(group.state.items().begin()->first));
   } else if (ahead.first) {
     oldest = time_of(*ahead.first);
   }
-  if (oldest) {
-    // Entries are stored to the millisecond: one from this very millisecond has waited for some of it.
-    info.lag.oldest_seconds = std::max(1e-6, std::chrono::duration<double>(now - *oldest).count());
-  }
-  std::set<std::string> consumers = sessions_.users_of(group.name, now);
-  for (const auto& [id, claim] : group.state.claims()) consumers.insert(claim.consumer);
-  info.consumers.assign(consumers.begin(), consumers.end());
+  GroupInfo info = describe_group({.name = group.name,
+                                   .identity = group.identity,
+                                   .state = group.state,
+                                   .paused = group.paused,
+                                   .created_at = group.created_at,
+                                   .last_seen = group.last_seen,
+                                   .cursor = unpack(group.state.progress().cursor),
+                                   .ahead = ahead.events,
+                                   .dead = ahead.dead,
+                                   .oldest = oldest,
+                                   .consumers = sessions_.users_of(group.name, now),
+                                   .now = now});
+  // Entries are stored to the millisecond: one from this very millisecond has waited for some of it.
+  if (oldest) info.lag.oldest_seconds = std::max(1e-6, info.lag.oldest_seconds);
   return info;
 }
 

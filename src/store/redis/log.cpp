@@ -2,13 +2,12 @@
 #include "store/redis/log.hpp"
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
 #include "base/log.hpp"
 #include "base/uuid.hpp"
-#include "millrace/pattern.hpp"
 #include "store/common.hpp"
+#include "store/records.hpp"
 #include "store/redis/scripts.hpp"
 
 namespace millrace::store::redis {
@@ -17,26 +16,6 @@ namespace {
 /// Entries asked for at a time.
 constexpr std::size_t kFirstChunk = 128;
 constexpr std::size_t kMostChunk = 1'000;
-
-std::string order_key(const Event& event) {
-  return OrderRule{}.key_of(event).value_or(std::string{});
-}
-
-/// Which entries a read wants.
-class Wanted {
- public:
-  explicit Wanted(const ReadQuery& query)
-      : types_(query.types), sources_(query.sources), keys_(query.keys.begin(), query.keys.end()) {}
-  [[nodiscard]] bool matches(const Event& event) const {
-    return types_.matches(event.type) && sources_.matches(event.source) &&
-           (keys_.empty() || keys_.contains(order_key(event)));
-  }
-
- private:
-  PatternList types_;
-  PatternList sources_;
-  std::set<std::string> keys_;
-};
 
 }  // namespace
 
@@ -230,7 +209,7 @@ std::optional<Position> RedisLog::gap_after(const StreamName& name, const Stream
 }
 
 Page RedisLog::read(const StreamName& name, const ReadQuery& query) {
-  const Wanted wanted(query);
+  const ReadFilter wanted(query);
   (void)pack(query.after, "read");
   const Position since = query.since ? last_before(*query.since) : Position{};
   const Position until = query.until ? last_before(*query.until) : Position{UINT64_MAX, UINT64_MAX};
@@ -263,9 +242,7 @@ Page RedisLog::read(const StreamName& name, const ReadQuery& query) {
       const std::size_t room = query.limit - page.events.size();
       const std::size_t size = page.events.empty() ? 0 : bytes / page.events.size();
       const std::size_t fitting = size == 0 ? kMostChunk : (query.max_bytes - bytes) / size + 1;
-      chunk = std::min({query.types.empty() && query.sources.empty() && query.keys.empty() ? room : kMostChunk, fitting,
-                        query.max_scan - scanned, kMostChunk}) +
-              1;
+      chunk = std::min({wanted.wants_all() ? room : kMostChunk, fitting, query.max_scan - scanned, kMostChunk}) + 1;
       found = entries_after(name, position, chunk);
       next = found.entries.begin();
     }

@@ -1,28 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/redis/log_rows.hpp"
 
-#include <boost/json.hpp>
 #include <charconv>
 
 #include "base/utf8.hpp"
 #include "millrace/error.hpp"
+#include "store/records.hpp"
 #include "store/redis/position.hpp"
 
 namespace millrace::store::redis {
 namespace {
 
-namespace json = boost::json;
-
 [[noreturn]] void corrupt(std::string_view what, std::string_view text) {
   throw Error(Errc::corrupt, "read store", std::string(what), "this does not hold what Millrace writes there",
               printable(text.substr(0, 200)));
-}
-
-json::value parsed(const char* what, std::string_view text) {
-  json::error_code error;
-  json::value value = json::parse(json::string_view(text.data(), text.size()), error);
-  if (error) corrupt(what, text);
-  return value;
 }
 
 std::uint64_t number(std::string_view what, std::string_view text) {
@@ -38,61 +29,6 @@ Timestamp time(std::string_view what, std::string_view text) {
 }
 
 }  // namespace
-
-std::string encode_retention(const RetentionRecord& record) {
-  const Retention& retention = record.retention;
-  json::object object{{"interval_s", retention.interval.count()}};
-  if (retention.max_events) object.emplace("max_events", *retention.max_events);
-  if (retention.max_bytes) object.emplace("max_bytes", *retention.max_bytes);
-  if (retention.max_age) object.emplace("max_age_s", retention.max_age->count());
-  if (record.applied_at) object.emplace("applied_at", record.applied_at->time_since_epoch().count());
-  return json::serialize(object);
-}
-
-RetentionRecord decode_retention(std::string_view text) {
-  RetentionRecord record;
-  if (text.empty()) return record;
-  const json::value value = parsed("retention", text);
-  try {
-    const json::object& object = value.as_object();
-    const auto member = [&](const char* key) -> std::optional<std::int64_t> {
-      const json::value* found = object.if_contains(key);
-      return found ? std::optional(found->to_number<std::int64_t>()) : std::nullopt;
-    };
-    if (const auto most = member("max_events")) record.retention.max_events = static_cast<std::uint64_t>(*most);
-    if (const auto most = member("max_bytes")) record.retention.max_bytes = static_cast<std::uint64_t>(*most);
-    if (const auto most = member("max_age_s")) record.retention.max_age = std::chrono::seconds{*most};
-    record.retention.interval = std::chrono::seconds{member("interval_s").value()};
-    if (const auto at = member("applied_at")) record.applied_at = Timestamp{std::chrono::microseconds{*at}};
-    return record;
-  } catch (const std::exception&) {
-    corrupt("retention", text);
-  }
-}
-
-std::string encode_trim(const TrimResult& result) {
-  json::array kept;
-  for (const TrimResult::Kept& one : result.kept) kept.push_back({{"group", one.group.str()}, {"events", one.events}});
-  return json::serialize(
-      json::object{{"removed", result.removed}, {"trimmed_to", id_of(result.trimmed_to)}, {"kept", std::move(kept)}});
-}
-
-TrimResult decode_trim(std::string_view text) {
-  TrimResult result;
-  if (text.empty()) return result;
-  const json::value value = parsed("last_trim", text);
-  try {
-    result.removed = value.at("removed").to_number<std::uint64_t>();
-    result.trimmed_to = position_of(json::value_to<std::string>(value.at("trimmed_to")), "last_trim");
-    for (const json::value& one : value.at("kept").as_array()) {
-      result.kept.push_back(
-          {GroupName(json::value_to<std::string>(one.at("group"))), one.at("events").to_number<std::uint64_t>()});
-    }
-    return result;
-  } catch (const std::exception&) {
-    corrupt("last_trim", text);
-  }
-}
 
 std::optional<StreamRow> decode_stream(const Reply& hash) {
   const auto& fields = hash.as_array();

@@ -15,14 +15,6 @@
 
 namespace millrace::store::redis {
 
-/// JSON: {"interval_s": 86400, "max_events": 1000, …, "applied_at": microseconds}
-std::string encode_retention(const RetentionRecord& record);
-RetentionRecord decode_retention(std::string_view text);  ///< empty: keeps everything
-
-/// JSON: {"removed": 5, "trimmed_to": "ms-seq", "kept": [{"group": "g", "events": 7}]}
-std::string encode_trim(const TrimResult& result);
-TrimResult decode_trim(std::string_view text);
-
 /// The hash itself.
 struct StreamRow {
   Timestamp created_at = {};

@@ -7,6 +7,7 @@
 
 #include "base/log.hpp"
 #include "store/common.hpp"
+#include "store/records.hpp"
 #include "store/redis/log.hpp"
 #include "store/redis/scripts.hpp"
 
@@ -69,7 +70,7 @@ TrimResult RedisLog::run_trim(TrimJob& job, const std::stop_token& stop) {
     after = encode_retention({job.applied->retention, client_.now()});
   }
   (void)client_.run(Purpose::ledger, scripts::note_trim, {keys_.stream(job.name)},
-                    {encode_trim(job.result), before, after});
+                    {encode_trim(job.result, PositionForm::pair), before, after});
   log_trim(job.name, job.result);
   return job.result;
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "store/records.hpp"
 #include "store/sqlite/rows.hpp"
 
 namespace millrace::store::sqlite {

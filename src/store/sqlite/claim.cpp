@@ -2,7 +2,7 @@
 
 // Handing out: what the group's state decides, with the events themselves.
 
-#include "millrace/replay.hpp"
+#include "store/ledger_calls.hpp"
 #include "store/sqlite/ledger.hpp"
 #include "store/sqlite/log_scan.hpp"
 #include "store/sqlite/rows.hpp"
@@ -27,19 +27,7 @@ std::optional<Event> deliverable(State& state, Group& group, LogScan& scan,
   if (given.fresh) return scan.take(given.ordinal, group);
   std::optional<Event> event = group.set_aside.take(given.ordinal);
   if (!event) event = stored_event(state, group, given.ordinal, given.redriven);
-  if (!event) {
-    group.state.bury(given.ordinal, "event_lost: trimmed by force before it was settled");
-    return std::nullopt;
-  }
-  const auto end = expires_at(*event);
-  if (end && *end <= state.now()) {
-    group.state.settle_expired(given.ordinal);
-    return std::nullopt;
-  }
-  if (const ledger::Item* item = group.state.item(given.ordinal); item && !item->replayid.empty()) {
-    event->set_extension(kReplayId, item->replayid);
-  }
-  return event;
+  return store::deliverable(group.state, given.ordinal, std::move(event), state.now());
 }
 
 }  // namespace
@@ -50,9 +38,7 @@ ClaimAnswer hand_out(State& state, const GroupName& name, const ClaimRequest& re
   Timestamp lease_until;
   if (const auto* id = std::get_if<SessionId>(&request.hold)) {
     const auto session = state.sessions().find(*id);
-    if (session == state.sessions().end() || session->second.until <= state.now()) {
-      throw Error(Errc::timed_out, "claim", name.str(), "the session has ended; open a new one");
-    }
+    if (session == state.sessions().end() || session->second.until <= state.now()) throw session_ended(name);
     lease_until = session->second.until;
     state.note_use(*id, name);
   } else {
@@ -69,14 +55,8 @@ ClaimAnswer hand_out(State& state, const GroupName& name, const ClaimRequest& re
     answer.deliveries.reserve(out.events.size());
     for (const auto& given : out.events) {
       if (auto event = deliverable(state, group, scan, given)) {
-        const Position position(given.ordinal);
-        answer.deliveries.push_back({{out.claim, position},
-                                     position,
-                                     given.attempt,
-                                     given.failures,
-                                     given.crashes,
-                                     lease_until,
-                                     std::move(*event)});
+        answer.deliveries.push_back(
+            delivery(out.claim, given, Position(given.ordinal), lease_until, std::move(*event)));
       }
     }
     scan.finish(group);

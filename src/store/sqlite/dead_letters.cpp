@@ -2,8 +2,7 @@
 
 // The dead letters of a group: listed beside the writer, redriven and purged by it.
 
-#include <algorithm>
-
+#include "store/ledger_calls.hpp"
 #include "store/sqlite/ledger.hpp"
 #include "store/sqlite/rows.hpp"
 
@@ -14,10 +13,7 @@ namespace {
 /// event's, stored_at, died_at, reason, attempts, failures, crashes.
 template <class Take>
 void for_each_dead(Connection& connection, std::int64_t group_id, const DeadLetterQuery& query, Take take) {
-  const PatternList types(query.types);
-  std::vector<Ordinal> wanted;
-  for (const Position& position : query.positions) wanted.push_back(ordinal_of(position, "dead letters"));
-  std::sort(wanted.begin(), wanted.end());
+  const DeadLetterFilter wanted(query, [](Position position) { return ordinal_of(position, "dead letters"); });
   auto rows = connection
                   .prepared(std::string("SELECT position, ") + kEventColumns +
                             ", stored_at, died_at, reason, attempts, failures, crashes FROM dead_letter "
@@ -26,11 +22,8 @@ void for_each_dead(Connection& connection, std::int64_t group_id, const DeadLett
   constexpr int kDiedAt = kEventColumnCount + 2;
   constexpr int kReason = kEventColumnCount + 3;
   while (rows.next()) {
-    if (!wanted.empty() && !std::binary_search(wanted.begin(), wanted.end(), rows.number(0))) continue;
-    if (!types.matches(rows.text(1 + kTypeColumn))) continue;
-    if (query.since && rows.time(kDiedAt) < *query.since) continue;
-    if (query.until && rows.time(kDiedAt) >= *query.until) continue;
-    if (query.reason_contains && rows.text(kReason).find(*query.reason_contains) == std::string_view::npos) continue;
+    if (!wanted.names(rows.number(0))) continue;
+    if (!wanted.matches(rows.text(1 + kTypeColumn), rows.time(kDiedAt), rows.text(kReason))) continue;
     if (!take(rows)) return;
   }
 }
@@ -85,8 +78,7 @@ std::uint64_t SqliteLedger::redrive(const GroupName& name, const DeadLetterQuery
       {
         auto row = event_row.query(group.id, ordinal);
         if (!row.next()) continue;
-        const Event event = decode_event(row, 0);
-        open = {ledger::hash_key(group.identity.order.key_of(event)), event_bytes(event)};
+        open = open_event(group.identity.order, decode_event(row, 0));
       }
       if (!group.state.redrive(ordinal, open)) continue;
       hide.run(group.id, ordinal);

@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "store/records.hpp"
 #include "store/sqlite/log.hpp"
 #include "store/sqlite/rows.hpp"
 #include "store/sqlite/schema.hpp"

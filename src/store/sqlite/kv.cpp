@@ -31,27 +31,6 @@ std::uint64_t write(State& state, std::string_view key, std::string_view value, 
   return version;
 }
 
-/// The first key after all that begin with `prefix`; empty when there is none.
-std::string after_prefix(std::string_view prefix) {
-  std::string next(prefix);
-  while (!next.empty()) {
-    const auto last = static_cast<unsigned char>(next.back());
-    if (last != 0xFF) {
-      next.back() = static_cast<char>(last + 1);
-      return next;
-    }
-    next.pop_back();
-  }
-  return next;
-}
-
-void check_ttl(std::optional<Milliseconds> ttl) {
-  if (ttl && *ttl <= Milliseconds{0}) {
-    throw Error(Errc::invalid_argument, "set", "ttl",
-                "a time to live is at least 1 ms, not " + std::to_string(ttl->count()));
-  }
-}
-
 }  // namespace
 
 std::optional<KeyValueEntry> SqliteKeyValue::get(std::string_view key) {
@@ -69,14 +48,14 @@ std::optional<KeyValueEntry> SqliteKeyValue::get(std::string_view key) {
 
 std::uint64_t SqliteKeyValue::set(std::string_view key, std::string_view value, std::optional<Milliseconds> ttl) {
   check_key(key, "set");
-  check_ttl(ttl);
+  check_ttl(ttl, "set");
   return writer_.call(true, [&](State& state) { return write(state, key, value, ttl); });
 }
 
 std::optional<std::uint64_t> SqliteKeyValue::set_if_absent(std::string_view key, std::string_view value,
                                                            std::optional<Milliseconds> ttl) {
   check_key(key, "set if absent");
-  check_ttl(ttl);
+  check_ttl(ttl, "set if absent");
   return writer_.call(true, [&](State& state) -> std::optional<std::uint64_t> {
     if (version_of(state, key)) return std::nullopt;
     return write(state, key, value, ttl);
@@ -86,7 +65,7 @@ std::optional<std::uint64_t> SqliteKeyValue::set_if_absent(std::string_view key,
 std::optional<std::uint64_t> SqliteKeyValue::compare_and_swap(std::string_view key, std::uint64_t expected,
                                                               std::string_view value, std::optional<Milliseconds> ttl) {
   check_key(key, "compare and swap");
-  check_ttl(ttl);
+  check_ttl(ttl, "compare and swap");
   return writer_.call(true, [&](State& state) -> std::optional<std::uint64_t> {
     if (version_of(state, key) != expected) return std::nullopt;
     return write(state, key, value, ttl);

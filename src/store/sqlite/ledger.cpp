@@ -3,18 +3,14 @@
 
 #include <algorithm>
 
-#include "base/log.hpp"
-#include "base/random.hpp"
+#include "store/ledger_calls.hpp"
+#include "store/records.hpp"
 #include "store/sqlite/log.hpp"
 #include "store/sqlite/rows.hpp"
 #include "store/sqlite/schema.hpp"
 
 namespace millrace::store::sqlite {
 namespace {
-
-Ordinal clamped(const StreamState& stream, Ordinal ordinal) {
-  return std::clamp(ordinal, stream.trimmed_to, stream.head());
-}
 
 /// When the oldest event that is not settled was stored.
 std::optional<Timestamp> oldest_unsettled(StreamState& stream, const Group& group, std::uint64_t ahead) {
@@ -47,20 +43,13 @@ void apply(State& state, Group& group, const GroupChange& change) {
   Connection& connection = state.connection();
   StreamState& stream = state.stream(group.identity.stream, "alter group");
   // Everything that can refuse, before anything is written.
-  if (change.skip && !group.state.item(ordinal_of(*change.skip, "skip"))) {
-    throw Error(Errc::not_found, "skip", change.skip->to_string(),
-                "group " + group.name.str() + " has no unsettled event at this position");
-  }
-  if (change.order && *change.order != group.identity.order && !group.state.items().empty()) {
-    throw Error(Errc::busy, "alter group", group.name.str(),
-                "the order rule can change only while nothing is unsettled; " +
-                    std::to_string(group.state.items().size()) + " events are");
-  }
+  const auto skip = change.skip ? std::optional(ordinal_of(*change.skip, "skip")) : std::nullopt;
+  check_change(group.name, change, skip, group.identity, group.state);
   const std::optional<Ordinal> cursor =
       change.seek ? std::optional(cursor_of(state, stream, *change.seek)) : std::nullopt;
 
   state.touch(group, false);
-  if (change.skip) group.state.skip(change.skip->low);
+  if (skip) group.state.skip(*skip);
   if (cursor) {
     group.state.seek(*cursor, events_between(stream, group.state.progress().cursor, *cursor));
     group.unrecorded_to = state.now();  // written with the group's progress
@@ -93,66 +82,34 @@ std::uint64_t events_between(const StreamState& stream, Ordinal after, Ordinal t
 }
 
 Ordinal cursor_of(State& state, const StreamState& stream, const Start& start) {
-  switch (start.kind) {
-    case Start::Kind::beginning:
-      return stream.trimmed_to;
-    case Start::Kind::end:
-      return stream.head();
-    case Start::Kind::position:
-      return clamped(stream, ordinal_of(start.position, "start group"));
-    case Start::Kind::time:
-      return last_before(state.connection(), stream.id, stream.trimmed_to + 1, stream.head(), start.time);
-  }
-  return stream.head();
+  return start_cursor(start, {.trimmed_to = stream.trimmed_to,
+                              .last = stream.head(),
+                              .at = [](Position position) { return ordinal_of(position, "start group"); },
+                              .last_before =
+                                  [&](Timestamp time) {
+                                    return last_before(state.connection(), stream.id, stream.trimmed_to + 1,
+                                                       stream.head(), time);
+                                  }});
 }
 
 GroupInfo describe(State& state, Group& group) {
   StreamState& stream = state.stream(group.identity.stream, "describe group");
   group.state.expire(state.now(), state.session_end());
   state.touch(group, false);
-  const ledger::Progress& progress = group.state.progress();
-  GroupInfo info{group.name,
-                 group.identity.stream,
-                 group.identity.types,
-                 group.identity.start,
-                 group.identity.order,
-                 group.identity.settings,
-                 group.paused,
-                 group.created_at,
-                 group.last_seen,
-                 Position(progress.cursor),
-                 {},
-                 {},
-                 {},
-                 {},
-                 {},
-                 {},
-                 {},
-                 {},
-                 {},
-                 {},
-                 {},
-                 {}};
-  info.lag.ahead = events_between(stream, progress.cursor, stream.head());
-  info.lag.in_flight = group.state.in_flight();
-  info.lag.waiting = group.state.waiting();
-  if (const auto oldest = oldest_unsettled(stream, group, info.lag.ahead)) {
-    info.lag.oldest_seconds = std::max(0.0, std::chrono::duration<double>(state.now() - *oldest).count());
-  }
-  info.parked = group.state.parked();
-  info.suspects = group.state.suspects();
-  info.dead = group.dead;
-  info.processed = progress.counters.processed;
-  info.failures = progress.counters.failures;
-  info.crashes = progress.counters.crashes;
-  info.rejected = progress.counters.rejected;
-  info.expired = progress.counters.expired;
-  info.skipped = progress.counters.skipped;
-  info.stalled = group.state.stalled();
-  std::set<std::string> consumers = state.users_of(group.name);
-  for (const auto& [id, claim] : group.state.claims()) consumers.insert(claim.consumer);
-  info.consumers.assign(consumers.begin(), consumers.end());
-  return info;
+  const Ordinal cursor = group.state.progress().cursor;
+  const std::uint64_t ahead = events_between(stream, cursor, stream.head());
+  return describe_group({.name = group.name,
+                         .identity = group.identity,
+                         .state = group.state,
+                         .paused = group.paused,
+                         .created_at = group.created_at,
+                         .last_seen = group.last_seen,
+                         .cursor = Position(cursor),
+                         .ahead = ahead,
+                         .dead = group.dead,
+                         .oldest = oldest_unsettled(stream, group, ahead),
+                         .consumers = state.users_of(group.name),
+                         .now = state.now()});
 }
 
 // ---- Groups ----
@@ -260,16 +217,7 @@ std::vector<std::size_t> SqliteLedger::settle(const GroupName& name, std::span<c
   return writer_.call(true, [&](State& state) {
     Group& group = state.group(name, "settle");
     state.touch(group, true);
-    const auto session_end = state.session_end();
-    std::vector<std::size_t> stale;
-    for (const std::size_t i : settling_order(settlements)) {
-      const Settlement& settlement = settlements[i];
-      if (!group.state.settle(state.now(), settlement.lease, settlement.outcome, random_unit(), session_end)) {
-        stale.push_back(i);
-      }
-    }
-    std::sort(stale.begin(), stale.end());
-    return stale;
+    return settle_all(group.state, settlements, same_lease, state.now(), state.session_end());
   });
 }
 
@@ -279,12 +227,7 @@ std::vector<std::size_t> SqliteLedger::extend(const GroupName& name, std::span<c
   return writer_.call(false, [&](State& state) {
     Group& group = state.group(name, "extend");
     state.touch(group, true);
-    const auto session_end = state.session_end();
-    std::vector<std::size_t> stale;
-    for (std::size_t i = 0; i < leases.size(); ++i) {
-      if (!group.state.extend(state.now(), leases[i], lease, session_end)) stale.push_back(i);
-    }
-    return stale;
+    return extend_all(group.state, leases, lease, same_lease, state.now(), state.session_end());
   });
 }
 
@@ -304,33 +247,19 @@ std::vector<PendingEvent> SqliteLedger::pending(const GroupName& name, Position 
 }
 
 PendingEvent pending_event(State& state, Group& group, Ordinal ordinal, const ledger::Item& item) {
-  PendingEvent event;
-  event.position = Position(ordinal);
-  {
-    auto row =
-        item.redriven
-            ? state.connection()
-                  .prepared("SELECT id, source, type, subject FROM dead_letter WHERE group_id = ? AND position = ?")
-                  .query(group.id, ordinal)
-            : state.stream(group.identity.stream, "pending").by_position.query(ordinal);
-    if (row.next()) {
-      event.id = row.text(0);
-      event.source = row.text(1);
-      event.type = row.text(2);
-      event.subject = row.text(3);
-    }
+  PendingEvent event = describe_pending(group.state, ordinal, item, Position(ordinal), state.session_end());
+  auto row =
+      item.redriven
+          ? state.connection()
+                .prepared("SELECT id, source, type, subject FROM dead_letter WHERE group_id = ? AND position = ?")
+                .query(group.id, ordinal)
+          : state.stream(group.identity.stream, "pending").by_position.query(ordinal);
+  if (row.next()) {
+    event.id = row.text(0);
+    event.source = row.text(1);
+    event.type = row.text(2);
+    event.subject = row.text(3);
   }
-  event.state = group.state.state_of(ordinal);
-  if (const ledger::Claim* claim = group.state.claim(item.claim)) {
-    event.consumer = claim->consumer;
-    event.lease = Lease{item.claim, event.position};
-    event.lease_until = claim->session != 0 ? state.session_end()(claim->session) : std::optional(claim->lease_until);
-  }
-  if (event.state == PendingEvent::State::waiting && item.due != Timestamp{}) event.next_try = item.due;
-  event.attempt = item.attempts;
-  event.failures = item.failures;
-  event.crashes = item.crashes;
-  event.last_error = item.last_error;
   return event;
 }
 

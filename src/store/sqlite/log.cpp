@@ -2,9 +2,9 @@
 #include "store/sqlite/log.hpp"
 
 #include <algorithm>
-#include <set>
 
 #include "base/log.hpp"
+#include "store/records.hpp"
 #include "store/sqlite/append.hpp"
 #include "store/sqlite/rows.hpp"
 #include "store/sqlite/schema.hpp"
@@ -39,9 +39,6 @@ class AsyncAppend final : public Operation {
   Append append_;
   AppendCompletion done_;
 };
-
-/// Most events found under one id.
-constexpr std::size_t kMostFound = 100;
 
 }  // namespace
 
@@ -143,9 +140,7 @@ void SqliteLog::append_async(const StreamName& stream, std::vector<Event> events
 }
 
 Page SqliteLog::read(const StreamName& name, const ReadQuery& query) {
-  const PatternList types(query.types);
-  const PatternList sources(query.sources);
-  const std::set<std::string> keys(query.keys.begin(), query.keys.end());
+  const ReadFilter wanted(query);
   const Ordinal after = ordinal_of(query.after, "read");
   return readers_.read([&](Connection& connection) {
     const StreamRow stream = stream_row(connection, name, "read");
@@ -175,8 +170,8 @@ Page SqliteLog::read(const StreamName& name, const ReadQuery& query) {
       }
       ++scanned;
       position = rows.number(0);
-      if (!types.matches(rows.text(kFirst + kTypeColumn)) || !sources.matches(rows.text(kFirst + 1))) continue;
-      if (!keys.empty() && !keys.contains(order_key(rows, kFirst))) continue;
+      const auto key = [&rows] { return order_key(rows, kFirst); };
+      if (!wanted.matches(rows.text(kFirst + kTypeColumn), rows.text(kFirst + kSourceColumn), key)) continue;
       page.events.push_back({Position(position), rows.time(1), decode_event(rows, kFirst)});
       bytes += event_bytes(page.events.back().event);
     }

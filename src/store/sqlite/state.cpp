@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "store/ledger_calls.hpp"
+#include "store/records.hpp"
 #include "store/sqlite/ledger.hpp"
 #include "store/sqlite/rows.hpp"
 #include "store/sqlite/schema.hpp"
@@ -265,8 +267,7 @@ void State::load_progress(Group& group, Statement::Rows& row) {
   group.state.load(std::move(snapshot), [&](Ordinal ordinal, bool redriven) {
     auto found = redriven ? redriven_event.query(group.id, ordinal) : stream.by_position.query(ordinal);
     if (!found.next()) return ledger::GroupState::OpenEvent{};
-    const Event event = decode_event(found, 0);
-    return ledger::GroupState::OpenEvent{ledger::hash_key(group.identity.order.key_of(event)), event_bytes(event)};
+    return open_event(group.identity.order, decode_event(found, 0));
   });
 }
 
@@ -411,13 +412,15 @@ void State::save_dead(Group& group, const ledger::Changes::Dead& dead) {
       .run(group.id, now_, dead.reason, item.attempts, item.failures, item.crashes, dead.ordinal);
   if (connection_.changes() != 0) return;
   // The log lost it; what is still known of it is its name.
+  const Event lost = lost_event(Position(dead.ordinal));
   connection_
       .prepared(into +
-                "SELECT ?1, ?2, coalesce(t.id, 'position-' || ?2), coalesce(t.source, '/millrace/lost'), "
-                "'millrace.event.lost', NULL, NULL, NULL, NULL, NULL, NULL, ?3, ?3, ?4, ?5, ?6, ?7 "
+                "SELECT ?1, ?2, coalesce(t.id, ?8), coalesce(t.source, ?9), "
+                "?10, NULL, NULL, NULL, NULL, NULL, NULL, ?3, ?3, ?4, ?5, ?6, ?7 "
                 "FROM (SELECT 1) LEFT JOIN " +
                 trimmed_table(stream.id) + " t ON t.position = ?2 LIMIT 1")
-      .run(group.id, dead.ordinal, now_, dead.reason, item.attempts, item.failures, item.crashes);
+      .run(group.id, dead.ordinal, now_, dead.reason, item.attempts, item.failures, item.crashes, lost.id, lost.source,
+           lost.type);
 }
 
 // ---- Sessions ----

@@ -18,6 +18,7 @@
 #include "millrace/pattern.hpp"
 #include "store/common.hpp"
 #include "store/ledger/group_state.hpp"
+#include "store/ledger_calls.hpp"
 #include "store/sqlite/database.hpp"
 
 namespace millrace::store::sqlite {
@@ -90,9 +91,7 @@ struct Group {
   Timestamp types_changed{};
   Timestamp unrecorded_to{};  ///< up to here events may have been passed over that the history has not; 0 = unknown
 
-  [[nodiscard]] bool live(Timestamp now) const {
-    return !identity.settings.expires || last_seen + *identity.settings.expires > now;
-  }
+  [[nodiscard]] bool live(Timestamp now) const { return is_live(identity.settings, last_seen, now); }
 };
 
 struct Session {

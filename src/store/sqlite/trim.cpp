@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "base/log.hpp"
+#include "store/ledger_calls.hpp"
+#include "store/records.hpp"
 #include "store/sqlite/ledger.hpp"
 #include "store/sqlite/log.hpp"
 #include "store/sqlite/rows.hpp"
@@ -47,13 +49,6 @@ Ordinal wanted_end(State& state, StreamState& stream, const TrimRequest& request
                                     state.now() - *request.max_age));
   }
   return end;
-}
-
-/// Everything up to here is settled in the group.
-Ordinal settled_to(const Group& group) {
-  const Ordinal open = group.state.oldest_open();
-  const Ordinal cursor = group.state.progress().cursor;
-  return open == 0 ? cursor : std::min(cursor, open - 1);
 }
 
 /// Removes the oldest events up to `end`, as many of them as one step may.
@@ -99,7 +94,7 @@ Ordinal unheld_end(State& state, StreamState& stream, Ordinal target, TrimResult
     if (group->identity.stream != stream.name || !group->live(state.now())) continue;
     group->state.expire(state.now(), state.session_end());
     state.touch(*group, false);
-    const Ordinal floor = std::max(settled_to(*group), stream.trimmed_to);
+    const Ordinal floor = std::max(settled_to(group->state), stream.trimmed_to);
     if (floor >= target) continue;
     result.kept.push_back({group->name, positions_between(stream.skipped, floor, target)});
     end = std::min(end, floor);
@@ -110,7 +105,7 @@ Ordinal unheld_end(State& state, StreamState& stream, Ordinal target, TrimResult
 void note_trim(State& state, const StreamState& stream, const TrimResult& result, const Retention* applied) {
   Connection& connection = state.connection();
   connection.prepared("UPDATE stream SET last_trim_at = ?, last_trim = ? WHERE id = ?")
-      .run(state.now(), encode_trim(result), stream.id);
+      .run(state.now(), encode_trim(result, PositionForm::number), stream.id);
   if (!applied) return;
   auto row = connection.prepared("SELECT retention FROM stream WHERE id = ?").query(stream.id);
   if (!row.next() || decode_retention(row.text(0)).retention != *applied) return;  // another was set meanwhile

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "store/ledger/replay_id.hpp"
+#include "store/ledger_calls.hpp"
 #include "store/sqlite/ledger.hpp"
 #include "store/sqlite/rows.hpp"
 
@@ -33,18 +34,15 @@ std::optional<DeadRow> dead_letter(State& state, const Group& group, Ordinal ord
 }
 
 ReplayStatus replay_one(State& state, Group& group, StreamState& stream, std::string_view replayid, Ordinal ordinal) {
-  if (group.state.item(ordinal)) return ReplayStatus::open;
   const std::optional<Event> event = logged_event(stream, ordinal);
-  if (!event) return ReplayStatus::gone;
-  if (!group.judgement->types.matches(event->type)) return ReplayStatus::filtered_out;
-  if (ordinal > group.state.progress().cursor) return ReplayStatus::ahead;
+  const Event* known = event ? &*event : nullptr;
+  if (const auto refusal = replay_refusal(group.state, ordinal, known, group.judgement->types)) return *refusal;
   state.connection()
       .prepared("UPDATE dead_letter SET redriven = 1 WHERE group_id = ? AND position = ?")
       .run(group.id, ordinal);
   const bool dead = state.connection().changes() != 0;
   if (dead) state.set_dead(group, group.dead - 1);
-  const auto key = ledger::hash_key(group.identity.order.key_of(*event));
-  group.state.replay(ordinal, {key, event_bytes(*event)}, replayid, dead);
+  group.state.replay(ordinal, open_event(group.identity.order, *event), replayid, dead);
   return ReplayStatus::accepted;
 }
 
@@ -83,31 +81,19 @@ Whereabouts SqliteLedger::where(const GroupName& name, Position position) {
     group.state.expire(state.now(), state.session_end());
     state.touch(group, false);
 
-    Whereabouts where;
     const std::optional<DeadRow> dead = dead_letter(state, group, ordinal);
     const std::optional<Event> event = dead ? dead->event : logged_event(stream, ordinal);
-    if (event) where.key = group.identity.order.key_of(*event);
     const Ordinal cursor = std::max(group.state.progress().cursor, stream.trimmed_to);
-    if (const ledger::Item* item = group.state.item(ordinal)) {
-      where.state = Whereabouts::State::open;
-      where.pending = pending_event(state, group, ordinal, *item);
-      if (const auto first = group.state.parked_behind(ordinal)) where.parked_behind = Position(*first);
-    } else if (ordinal <= cursor && dead) {
-      where.state = Whereabouts::State::dead;
-      where.reason = dead->reason;
-      where.died_at = dead->died_at;
-    } else if (event && !group.judgement->types.matches(event->type)) {
-      where.state = Whereabouts::State::filtered_out;
-    } else if (ordinal > cursor) {
-      where.state = Whereabouts::State::ahead;
-      where.behind = events_between(stream, cursor, ordinal - 1);
-    } else {
-      where.state = Whereabouts::State::settled;
-      ledger::SettledBy found = settled_by(state, group, ordinal);
-      ledger::add_open_claims(found, group.state, ordinal, state.now());
-      ledger::tell_settled(where, ordinal, found);
-    }
-    return where;
+    EventFacts facts{.ordinal = ordinal,
+                     .cursor = cursor,
+                     .event = event ? &*event : nullptr,
+                     .types = group.judgement->types,
+                     .pending = [&](const ledger::Item& item) { return pending_event(state, group, ordinal, item); },
+                     .position = [](Ordinal one) { return Position(one); },
+                     .behind = [&] { return events_between(stream, cursor, ordinal - 1); },
+                     .settled_by = [&] { return settled_by(state, group, ordinal); }};
+    if (dead) facts.dead = {dead->reason, dead->died_at};
+    return tell_where(group.identity, group.state, facts, state.now());
   });
 }
 
