@@ -76,6 +76,9 @@ struct Retention {
   bool operator==(const Retention&) const = default;
 };
 
+/// From what is recorded to what is to be. Pure: it may be asked again when somebody else was faster.
+using RetentionChange = std::function<Retention(const Retention&)>;
+
 /// What to remove. Several limits: whatever any of them asks.
 struct TrimRequest {
   std::optional<Position> up_to = {};                ///< inclusive
@@ -129,8 +132,9 @@ class EventLog {
  public:
   virtual ~EventLog() = default;
 
-  /// \throws Error{already_exists}
-  virtual void create_stream(const StreamName& name) = 0;
+  /// Makes the stream, with its retention, in one step. \throws Error{already_exists | invalid_argument}
+  virtual void create_stream(const StreamName& name, const Retention& retention) = 0;
+  void create_stream(const StreamName& name) { create_stream(name, {}); }
   virtual std::vector<StreamInfo> streams() = 0;
   /// \throws Error{unknown_stream}
   virtual StreamInfo stream(const StreamName& name) = 0;
@@ -163,8 +167,14 @@ class EventLog {
   /// Decides and removes in one transaction. Unless forced, keeps what a live group has not settled and says for whom.
   virtual TrimResult trim(const StreamName& stream, const TrimRequest& request) = 0;
 
-  /// From now on the owner of the store trims by this, at once and then every `interval`.
-  virtual StreamInfo set_retention(const StreamName& stream, const Retention& retention) = 0;
+  /// From now on the owner of the store trims by what `change` answers, at once and then every `interval`. Reading and
+  /// writing are one step: of two changes at the same time, one sees the other's.
+  /// \throws Error{unknown_stream | invalid_argument}, and whatever `change` throws; then nothing is changed
+  virtual StreamInfo change_retention(const StreamName& stream, const RetentionChange& change) = 0;
+  /// By exactly this, whatever was recorded.
+  StreamInfo set_retention(const StreamName& stream, const Retention& retention) {
+    return change_retention(stream, [&retention](const Retention&) { return retention; });
+  }
 
   /// Overwrites the data of one event for good, in the log and in every copy among dead letters; durable, and out of
   /// the store's files, when it returns. Position, id and the other attributes stay; from now on the event has no data

@@ -45,25 +45,15 @@ int create(Context& context, const StreamOptions& options) {
   return changed(context, context.open()->post("/v1/streams", body), "created stream ");
 }
 
-/// The surface takes a whole retention; what is not named here stays as it is.
 int set(Context& context, const SetOptions& options) {
   boost::json::object changes;
+  if (options.keep_all) changes = {{"max_events", nullptr}, {"max_bytes", nullptr}, {"max_age_s", nullptr}};
   put_retention(changes, options.retention);
-  if (changes.empty() && !options.keep_all) {
+  if (changes.empty()) {
     throw Error(Errc::invalid_argument, "set stream", options.name,
                 "say what to set: --max-events, --max-age, --max-bytes, --interval or --keep-all");
   }
-  const auto target = context.open();
-  const auto answer = target->get("/v1/streams");
-  boost::json::object body;
-  for (const auto& stream : answer.at("streams").as_array()) {
-    if (stream.at("name").as_string() == options.name) body = stream.at("retention").as_object();
-  }
-  if (options.keep_all) {
-    for (const char* limit : {"max_events", "max_bytes", "max_age_s"}) body[limit] = nullptr;
-  }
-  for (const auto& change : changes) body[change.key()] = change.value();
-  return changed(context, target->post(stream_path(options.name, "/retention"), body), "stream ");
+  return changed(context, context.open()->patch(stream_path(options.name, "/retention"), changes), "stream ");
 }
 
 void name_option(CLI::App& command, StreamOptions& options) {

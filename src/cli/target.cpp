@@ -53,6 +53,10 @@ boost::json::value Target::post(const std::string& path, const boost::json::valu
   return call(*this, "POST", path, {}, boost::json::serialize(body));
 }
 
+boost::json::value Target::patch(const std::string& path, const boost::json::value& body) {
+  return call(*this, "PATCH", path, {}, boost::json::serialize(body));
+}
+
 boost::json::value Target::put(const std::string& path, std::string json) {
   return call(*this, "PUT", path, {}, std::move(json));
 }

@@ -37,6 +37,7 @@ class Target {
   boost::json::value get(const std::string& path, Query query = {});
   boost::json::value put(const std::string& path, std::string json);
   boost::json::value post(const std::string& path, const boost::json::value& body);
+  boost::json::value patch(const std::string& path, const boost::json::value& body);
   boost::json::value remove(const std::string& path, Query query = {});
 };
 

@@ -45,9 +45,10 @@ void prepare_streams(EventLog& log, const std::vector<Config::Stream>& wanted) {
                     "the configuration names it with create = false, and the store does not have it: create it "
                     "(millrace streams create), or say create = true");
       }
-      log.create_stream(stream.name);
+      log.create_stream(stream.name, stream.retention);
+    } else if (found->retention != stream.retention) {
+      log.set_retention(stream.name, stream.retention);
     }
-    if (found == there.end() || found->retention != stream.retention) log.set_retention(stream.name, stream.retention);
   }
 }
 

@@ -55,6 +55,7 @@ void forget_replay(Services& services, const CallPtr& call);
 void list_streams(Services& services, const CallPtr& call);
 void create_stream(Services& services, const CallPtr& call);
 void set_retention(Services& services, const CallPtr& call);
+void change_retention(Services& services, const CallPtr& call);
 void trim_stream(Services& services, const CallPtr& call);
 void erase_event(Services& services, const CallPtr& call);
 // doctor_api.cpp

@@ -151,6 +151,10 @@ const boost::json::value* Members::find(std::string_view name) const {
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
+bool Members::names(std::string_view name) const {
+  return object_.contains(boost::json::string_view(name.data(), name.size()));
+}
+
 std::optional<std::string> Members::text(std::string_view name) const {
   const boost::json::value* value = find(name);
   if (value == nullptr) return std::nullopt;

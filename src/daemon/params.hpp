@@ -57,6 +57,8 @@ class Members {
  public:
   /// Parses a JSON object; no body at all is an empty one. \throws for a member that is not among `known`
   Members(std::string_view body, std::initializer_list<std::string_view> known);
+  /// Whether it stands there, be it as null. All others read null as absent.
+  [[nodiscard]] bool names(std::string_view name) const;
   [[nodiscard]] std::optional<std::string> text(std::string_view name) const;
   [[nodiscard]] std::string required(std::string_view name) const;
   [[nodiscard]] std::optional<std::vector<std::string>> texts(std::string_view name) const;

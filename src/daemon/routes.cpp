@@ -28,6 +28,7 @@ std::span<const Route> routes() {
       {"GET", "/v1/streams", {}, &list_streams, Needs::token, Reach::handler},
       {"POST", "/v1/streams", {}, &create_stream, Needs::admin, Reach::handler},
       {"POST", "/v1/streams/{stream}/retention", {}, &set_retention, Needs::admin, Reach::stream},
+      {"PATCH", "/v1/streams/{stream}/retention", {}, &change_retention, Needs::admin, Reach::stream},
       {"POST", "/v1/streams/{stream}/trim", {}, &trim_stream, Needs::admin, Reach::stream},
       {"DELETE", "/v1/streams/{stream}/events", {"id", "source"}, &erase_event, Needs::admin, Reach::stream},
       {"GET", "/v1/groups", {}, &list_groups, Needs::consume, Reach::handler},

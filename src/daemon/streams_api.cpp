@@ -18,14 +18,13 @@ std::optional<std::chrono::seconds> seconds_of(const Members& body, std::string_
   return number ? std::optional(std::chrono::seconds(*number)) : std::nullopt;
 }
 
-/// The members of a retention, wherever a body has them.
-Retention retention_of(const Members& body) {
-  Retention retention;
-  retention.max_events = body.number("max_events", {});
-  retention.max_bytes = body.number("max_bytes", {});
-  retention.max_age = seconds_of(body, "max_age_s");
-  if (const auto interval = seconds_of(body, "interval_s")) retention.interval = *interval;
-  retention.validate();
+/// What the body makes of a retention: a member that it names is set, null is no limit (of the interval: a day); what
+/// it does not name stays.
+Retention changed(Retention retention, const Members& body) {
+  if (body.names("max_events")) retention.max_events = body.number("max_events", {});
+  if (body.names("max_bytes")) retention.max_bytes = body.number("max_bytes", {});
+  if (body.names("max_age_s")) retention.max_age = seconds_of(body, "max_age_s");
+  if (body.names("interval_s")) retention.interval = seconds_of(body, "interval_s").value_or(Retention{}.interval);
   return retention;
 }
 
@@ -43,15 +42,19 @@ void create_stream(Services& services, const CallPtr& call) {
   const Members body(call->request().body, {"name", "max_events", "max_bytes", "max_age_s", "interval_s"});
   const StreamName name(body.required("name"));
   check_stream(call->who(), name.str());
-  const Retention retention = retention_of(body);
-  services.store.log().create_stream(name);
-  if (retention != Retention{}) services.store.log().set_retention(name, retention);
+  services.store.log().create_stream(name, changed({}, body));
   call->json(stream_json(services.store.log().stream(name)), 201);
 }
 
 void set_retention(Services& services, const CallPtr& call) {
   const Members body(call->request().body, {"max_events", "max_bytes", "max_age_s", "interval_s"});
-  call->json(stream_json(services.store.log().set_retention(stream_of(call), retention_of(body))));
+  call->json(stream_json(services.store.log().set_retention(stream_of(call), changed({}, body))));
+}
+
+void change_retention(Services& services, const CallPtr& call) {
+  const Members body(call->request().body, {"max_events", "max_bytes", "max_age_s", "interval_s"});
+  call->json(stream_json(services.store.log().change_retention(
+      stream_of(call), [&body](const Retention& recorded) { return changed(recorded, body); })));
 }
 
 void trim_stream(Services& services, const CallPtr& call) {

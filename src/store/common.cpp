@@ -182,6 +182,10 @@ Error unknown_stream(std::string_view operation, const StreamName& stream) {
                "there is no such stream; streams are created on purpose (millrace streams create)");
 }
 
+Error stream_exists(const StreamName& stream) {
+  return Error(Errc::already_exists, "create stream", stream.str(), "there is a stream of that name");
+}
+
 Error unknown_group(std::string_view operation, const GroupName& group) {
   return Error(Errc::unknown_group, std::string(operation), group.str(), "there is no such group");
 }

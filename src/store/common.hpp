@@ -92,6 +92,7 @@ class ReadFilter {
 };
 
 Error unknown_stream(std::string_view operation, const StreamName& stream);
+Error stream_exists(const StreamName& stream);
 Error unknown_group(std::string_view operation, const GroupName& group);
 
 }  // namespace millrace::store

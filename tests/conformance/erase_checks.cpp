@@ -147,6 +147,33 @@ void check_retention(Subject& subject) {
   }
   require_equal(subject.log().stream(kDefaultStream).events, 11U, "events within the interval");
 
+  const auto limited = subject.log().change_retention(kDefaultStream, [](Retention now) {
+    now.max_age = std::chrono::hours{2400};
+    return now;
+  });
+  retention.max_age = std::chrono::hours{2400};
+  require(limited.retention == retention, "a change leaves the rest as it is");
+  // Two that read before either writes would lose one of the two.
+  std::vector<std::jthread> admins;
+  for (int i = 0; i < 2; ++i) {
+    admins.emplace_back([&, i] {
+      for (int n = 0; n < 20; ++n) {
+        subject.log().change_retention(kDefaultStream, [i](Retention now) {
+          (i == 0 ? now.max_events : now.max_bytes) = (i == 0 ? now.max_events : now.max_bytes).value_or(1'000) + 1;
+          return now;
+        });
+      }
+    });
+  }
+  admins.clear();
+  const Retention both = subject.log().stream(kDefaultStream).retention;
+  require(both.max_events == 30U && both.max_bytes == 1'020U, "no change is lost when two come at once");
+  require_error(Errc::busy, "a change that thinks better of it", [&] {
+    subject.log().change_retention(kDefaultStream,
+                                   [](const Retention&) -> Retention { throw Error(Errc::busy, "test", "", "no"); });
+  });
+  require(subject.log().stream(kDefaultStream).retention == both, "leaves all as it was");
+
   Retention none;
   none.max_events = 0;
   require_error(Errc::invalid_argument, "a retention that keeps nothing",

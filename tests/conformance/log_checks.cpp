@@ -33,7 +33,11 @@ void check_append_and_read(Subject& subject) {
   require_error(Errc::unknown_stream, "append to an unknown stream",
                 [&] { subject.append({make_event("x")}, StreamName("nowhere")); });
   require_error(Errc::unknown_stream, "read of an unknown stream", [&] { subject.log().read("nowhere", {}); });
-  subject.log().create_stream("mine");
+  const Retention retention{.max_events = 5, .max_age = std::chrono::hours{1}};
+  require_error(Errc::invalid_argument, "a stream that would keep nothing",
+                [&] { subject.log().create_stream("mine", {.max_events = 0}); });
+  subject.log().create_stream("mine", retention);
+  require(subject.log().stream("mine").retention == retention, "a stream is made with its retention");
   require_error(Errc::already_exists, "creating a stream twice", [&] { subject.log().create_stream("mine"); });
   require(subject.append({make_event("0-0")}, StreamName("mine"))[0].status == AppendStatus::stored,
           "an id is unique within its stream only");

@@ -18,7 +18,7 @@ namespace {
 class PassingLog : public EventLog {
  public:
   explicit PassingLog(EventLog& inner) : inner_(inner) {}
-  void create_stream(const StreamName& n) override { inner_.create_stream(n); }
+  void create_stream(const StreamName& n, const Retention& r) override { inner_.create_stream(n, r); }
   std::vector<StreamInfo> streams() override { return inner_.streams(); }
   StreamInfo stream(const StreamName& n) override { return inner_.stream(n); }
   std::vector<AppendResult> append(const StreamName& s, std::span<const Event> e, Durability d) override {
@@ -34,7 +34,9 @@ class PassingLog : public EventLog {
   }
   Position position_before(const StreamName& s, Timestamp t) override { return inner_.position_before(s, t); }
   TrimResult trim(const StreamName& s, const TrimRequest& r) override { return inner_.trim(s, r); }
-  StreamInfo set_retention(const StreamName& s, const Retention& r) override { return inner_.set_retention(s, r); }
+  StreamInfo change_retention(const StreamName& s, const RetentionChange& c) override {
+    return inner_.change_retention(s, c);
+  }
   std::optional<Position> erase(const StreamName& s, std::string_view source, std::string_view id) override {
     return inner_.erase(s, source, id);
   }

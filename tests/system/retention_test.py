@@ -80,6 +80,12 @@ class Retention(harness.Case):
         self.d.start()
         self.assertEqual(self.stream("short")["retention"],
                          {"max_events": 1000, "max_bytes": 10 << 30, "max_age_s": 30 * 86_400, "interval_s": 3600})
+        answer = self.c.ok("PATCH", "/v1/streams/short/retention", {"max_events": 5, "max_age_s": None})
+        self.assertEqual(answer["retention"],
+                         {"max_events": 5, "max_bytes": 10 << 30, "max_age_s": None, "interval_s": 3600})
+        self.assertIn("2d", self.run_ok("streams", "set", "short", "--keep-all", "--max-age", "2d"))
+        self.assertEqual(self.stream("short")["retention"],
+                         {"max_events": None, "max_bytes": None, "max_age_s": 2 * 86_400, "interval_s": 3600})
         self.assertIn("keeps everything", self.run_ok("streams", "set", "short", "--keep-all"))
         self.assertEqual(self.stream("short")["retention"],
                          {"max_events": None, "max_bytes": None, "max_age_s": None, "interval_s": 3600})

@@ -17,11 +17,15 @@ MemoryLog::MemoryLog(Shared& shared) : shared_(shared), schedule_(*this, [this] 
   schedule_.start();
 }
 
-void MemoryLog::create_stream(const StreamName& name) {
-  const std::lock_guard lock(shared_.mutex);
-  if (!shared_.streams.try_emplace(name, name, shared_.clock.now()).second) {
-    throw Error(Errc::already_exists, "create stream", name.str(), "there is a stream of that name");
+void MemoryLog::create_stream(const StreamName& name, const Retention& retention) {
+  retention.validate();
+  {
+    const std::lock_guard lock(shared_.mutex);
+    const auto [stream, made] = shared_.streams.try_emplace(name, name, shared_.clock.now());
+    if (!made) throw stream_exists(name);
+    stream->second.set_retention(retention);
   }
+  schedule_.wake();
 }
 
 std::vector<StreamInfo> MemoryLog::streams() {
@@ -124,12 +128,13 @@ std::vector<FoundEvent> MemoryLog::find(const StreamName& name, std::string_view
   return answer;
 }
 
-StreamInfo MemoryLog::set_retention(const StreamName& name, const Retention& retention) {
-  retention.validate();
+StreamInfo MemoryLog::change_retention(const StreamName& name, const RetentionChange& change) {
   StreamInfo info{.name = name};
   {
     const std::lock_guard lock(shared_.mutex);
     Stream& stream = shared_.stream_at("set retention", name);
+    const Retention retention = change(stream.retention().retention);
+    retention.validate();
     stream.set_retention(retention);
     info = stream.info();
   }

@@ -93,7 +93,8 @@ class MemoryLog : public EventLog, private RetentionHost {
  public:
   explicit MemoryLog(Shared& shared);
   [[nodiscard]] RetentionSchedule::Figures retention_figures() const { return schedule_.figures(); }
-  void create_stream(const StreamName& name) override;
+  using EventLog::create_stream;
+  void create_stream(const StreamName& name, const Retention& retention) override;
   std::vector<StreamInfo> streams() override;
   StreamInfo stream(const StreamName& name) override;
   std::vector<AppendResult> append(const StreamName& stream, std::span<const Event> events,
@@ -105,7 +106,7 @@ class MemoryLog : public EventLog, private RetentionHost {
                                std::optional<std::string_view> source) override;
   Position position_before(const StreamName& stream, Timestamp time) override;
   TrimResult trim(const StreamName& stream, const TrimRequest& request) override;
-  StreamInfo set_retention(const StreamName& stream, const Retention& retention) override;
+  StreamInfo change_retention(const StreamName& stream, const RetentionChange& change) override;
   std::optional<Position> erase(const StreamName& stream, std::string_view source, std::string_view id) override;
   std::unique_ptr<Watch> watch(std::function<void()> changed) override;
 

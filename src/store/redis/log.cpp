@@ -40,16 +40,19 @@ void RedisLog::stop() {
 
 // ---- Streams ----
 
-void RedisLog::create_stream(const StreamName& name) {
+void RedisLog::create_stream(const StreamName& name, const Retention& retention) {
+  retention.validate();
   (void)client_.run(Purpose::ledger, scripts::create_stream, {keys_.log(name), keys_.stream(name), keys_.streams()},
-                    {name.str(), id_of(appender_.known(name).value_or(Position{}))});
+                    {name.str(), id_of(appender_.known(name).value_or(Position{})),
+                     retention == Retention{} ? std::string{} : encode_retention({retention, std::nullopt})});
   appender_.note_known(name);
+  schedule_.wake();
 }
 
 void RedisLog::ensure_streams(std::span<const StreamName> names) {
   for (const StreamName& name : names) {
     try {
-      create_stream(name);
+      create_stream(name, {});
     } catch (const Error& error) {
       if (error.code() != Errc::already_exists) throw;
       appender_.note_known(name);

@@ -55,7 +55,8 @@ class RedisLog final : public EventLog, private RetentionHost {
   void ensure_streams(std::span<const StreamName> names);
   [[nodiscard]] const ForeignMapping& mapping() const { return options_.mapping; }
 
-  void create_stream(const StreamName& name) override;
+  using EventLog::create_stream;
+  void create_stream(const StreamName& name, const Retention& retention) override;
   std::vector<StreamInfo> streams() override;
   StreamInfo stream(const StreamName& name) override;
   std::vector<AppendResult> append(const StreamName& stream, std::span<const Event> events,
@@ -67,7 +68,7 @@ class RedisLog final : public EventLog, private RetentionHost {
                                std::optional<std::string_view> source) override;
   Position position_before(const StreamName& stream, Timestamp time) override;
   TrimResult trim(const StreamName& stream, const TrimRequest& request) override;
-  StreamInfo set_retention(const StreamName& stream, const Retention& retention) override;
+  StreamInfo change_retention(const StreamName& stream, const RetentionChange& change) override;
   /// See above for what Redis keeps of the bytes. One id takes a few round trips; a dead letter whose id is forgotten
   /// is searched for.
   std::optional<Position> erase(const StreamName& stream, std::string_view source, std::string_view id) override;

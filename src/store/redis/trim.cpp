@@ -242,11 +242,18 @@ std::uint64_t RedisLog::count_up_to(const StreamName& name, Position position) {
 
 // ---- Retention ----
 
-StreamInfo RedisLog::set_retention(const StreamName& name, const Retention& retention) {
-  retention.validate();
-  (void)row_of(name, "set retention");
-  (void)client_.call(Purpose::ledger,
-                     {"HSET", keys_.stream(name), "retention", encode_retention({retention, std::nullopt})});
+StreamInfo RedisLog::change_retention(const StreamName& name, const RetentionChange& change) {
+  for (bool changed = false; !changed;) {
+    (void)row_of(name, "set retention");
+    const Reply recorded = client_.call(Purpose::ledger, {"HGET", keys_.stream(name), "retention"}, Access::read);
+    const std::string before = recorded.is_nil() ? std::string{} : recorded.as_text();
+    const Retention retention = change(decode_retention(before).retention);
+    retention.validate();
+    changed = client_
+                  .run(Purpose::ledger, scripts::set_retention, {keys_.stream(name)},
+                       {before, encode_retention({retention, std::nullopt})})
+                  .as_integer() == 1;
+  }
   schedule_.wake();
   return stream(name);
 }

@@ -108,13 +108,24 @@ ledger::Ordinal last_before(Connection& connection, std::int64_t stream_id, ledg
   return low;
 }
 
-void SqliteLog::create_stream(const StreamName& name) {
+namespace {
+
+void record_retention(State& state, const StreamName& name, const Retention& retention) {
+  state.connection()
+      .prepared("UPDATE stream SET retention = ? WHERE id = ?")
+      .run(encode_retention({retention, std::nullopt}), state.stream(name, "set retention").id);
+}
+
+}  // namespace
+
+void SqliteLog::create_stream(const StreamName& name, const Retention& retention) {
+  retention.validate();
   writer_.call(true, [&](State& state) {
-    if (state.find_stream(name)) {
-      throw Error(Errc::already_exists, "create stream", name.str(), "there is a stream of that name");
-    }
+    if (state.find_stream(name)) throw stream_exists(name);
     state.add_stream(name);
+    if (retention != Retention{}) record_retention(state, name, retention);
   });
+  schedule_.wake();
 }
 
 std::vector<StreamInfo> SqliteLog::streams() {
@@ -219,12 +230,17 @@ std::vector<FoundEvent> SqliteLog::find(const StreamName& name, std::string_view
   });
 }
 
-StreamInfo SqliteLog::set_retention(const StreamName& name, const Retention& retention) {
-  retention.validate();
+StreamInfo SqliteLog::change_retention(const StreamName& name, const RetentionChange& change) {
   writer_.call(true, [&](State& state) {
-    state.connection()
-        .prepared("UPDATE stream SET retention = ? WHERE id = ?")
-        .run(encode_retention({retention, std::nullopt}), state.stream(name, "set retention").id);
+    const std::int64_t id = state.stream(name, "set retention").id;
+    Retention retention;
+    {
+      auto row = state.connection().prepared("SELECT retention FROM stream WHERE id = ?").query(id);
+      if (row.next()) retention = decode_retention(row.text(0)).retention;
+    }
+    retention = change(retention);
+    retention.validate();
+    record_retention(state, name, retention);
   });
   schedule_.wake();
   return stream(name);

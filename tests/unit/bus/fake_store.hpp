@@ -52,14 +52,14 @@ class FakeStore final : public Store, public EventLog {
     }).join();
   }
 
-  void create_stream(const StreamName&) override { throw unused(); }
+  void create_stream(const StreamName&, const Retention&) override { throw unused(); }
   std::vector<StreamInfo> streams() override { throw unused(); }
   StreamInfo stream(const StreamName&) override { throw unused(); }
   Page read(const StreamName&, const ReadQuery&) override { throw unused(); }
   std::vector<FoundEvent> find(const StreamName&, std::string_view, std::optional<std::string_view>) override {
     throw unused();
   }
-  StreamInfo set_retention(const StreamName&, const Retention&) override { throw unused(); }
+  StreamInfo change_retention(const StreamName&, const RetentionChange&) override { throw unused(); }
   std::optional<Position> erase(const StreamName&, std::string_view, std::string_view) override { throw unused(); }
   Position position_before(const StreamName&, Timestamp) override { throw unused(); }
   TrimResult trim(const StreamName&, const TrimRequest&) override { throw unused(); }

@@ -23,6 +23,7 @@ const std::map<std::string, std::pair<Needs, Reach>>& judged() {
       {"GET /v1/streams", {Needs::token, Reach::handler}},
       {"POST /v1/streams", {Needs::admin, Reach::handler}},
       {"POST /v1/streams/{stream}/retention", {Needs::admin, Reach::stream}},
+      {"PATCH /v1/streams/{stream}/retention", {Needs::admin, Reach::stream}},
       {"POST /v1/streams/{stream}/trim", {Needs::admin, Reach::stream}},
       {"DELETE /v1/streams/{stream}/events", {Needs::admin, Reach::stream}},
       {"GET /v1/groups", {Needs::consume, Reach::handler}},

@@ -46,7 +46,9 @@ class FailingLog : public EventLog {
   std::atomic<bool> unreachable{false};
   std::optional<Errc> append_fails;
 
-  void create_stream(const StreamName& name) override { log_.create_stream(name); }
+  void create_stream(const StreamName& name, const Retention& retention) override {
+    log_.create_stream(name, retention);
+  }
   std::vector<StreamInfo> streams() override {
     if (unreachable) throw Error(Errc::unavailable, "list streams", "", "the store is away");
     return log_.streams();
@@ -70,8 +72,8 @@ class FailingLog : public EventLog {
     return log_.position_before(stream, time);
   }
   TrimResult trim(const StreamName& stream, const TrimRequest& request) override { return log_.trim(stream, request); }
-  StreamInfo set_retention(const StreamName& stream, const Retention& retention) override {
-    return log_.set_retention(stream, retention);
+  StreamInfo change_retention(const StreamName& stream, const RetentionChange& change) override {
+    return log_.change_retention(stream, change);
   }
   std::optional<Position> erase(const StreamName& stream, std::string_view source, std::string_view id) override {
     return log_.erase(stream, source, id);

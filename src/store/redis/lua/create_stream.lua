@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Makes a stream. One that another producer writes already is taken on as it is.
 -- KEYS  log, stream, streams
--- ARGV  name, the last position known of a stream that is made again ('' or '0-0' otherwise)
+-- ARGV  name, the last position known of a stream that is made again ('' or '0-0' otherwise), its retention ('' = none)
 local log, stream = KEYS[1], KEYS[2]
 local kind = redis.call('TYPE', log)['ok']
 if kind ~= 'none' and kind ~= 'stream' then
@@ -32,4 +32,5 @@ end
 redis.call('SADD', KEYS[3], ARGV[1])
 redis.call('HSET', stream, 'created_at', string.format('%.0f', now), 'born', born,
   'trimmed_count', string.format('%.0f', math.max(removed, 0)))
+if ARGV[3] ~= '' then redis.call('HSET', stream, 'retention', ARGV[3]) end
 return 'OK'
