@@ -4,8 +4,11 @@
 The server listens on a unix socket; a gate (tests/support/tcp_gate.py) stands before it and delays, cuts and swallows.
 """
 
+import http.client
 import json
 import os
+import random
+import re
 import threading
 import time
 import unittest
@@ -204,6 +207,95 @@ class Neighbour(RedisDay):
         self.assertEqual(page["gap"]["first"], positions["e6-0"], "a reader is told of the gap")
         self.assertEqual([r["status"] for r in client.publish(event("after"))], ["stored"])
 
+    def test_what_is_removed_under_work_is_accounted_for(self):
+        """XDEL and XTRIM while consumers are at work: each event is handled once, or it is told that it was lost."""
+        daemon = self.begin()
+        client = daemon.client()
+        client.claim("g", max=1, stream="events", start="beginning")
+        published, ending, problems = {}, threading.Event(), []
+
+        def publish():
+            c = daemon.client()
+            for n in range(120):
+                for result in c.publish(*[event(f"e{n}-{m}", partitionkey=f"k{m % 7}") for m in range(20)]):
+                    published[result["id"]] = result["position"]
+                time.sleep(0.01)
+            ending.set()
+
+        def remove():
+            neighbour = self.server.client()
+            chance = self.random
+            while not ending.is_set():
+                entries = neighbour("XREVRANGE", LOG, "+", "-", "COUNT", 40)
+                victims = [id for id, _ in entries if chance.random() < 0.2]
+                if victims:
+                    neighbour("XDEL", LOG, *victims)
+                if chance.random() < 0.1:
+                    neighbour("XTRIM", LOG, "MAXLEN", chance.randrange(5, 200))
+                time.sleep(0.01)
+            neighbour.close()
+
+        handled = []
+
+        def consume(name):
+            c, chance = daemon.client(), random.Random(f"{harness.SEED} {name}")
+            while not (ending.is_set() and harness.lag_of(c.group("g")) == (0, 0, 0)):
+                deliveries = c.claim("g", consumer=name, max=25, wait_ms=100)
+                failed = [d for d in deliveries if chance.random() < 0.1]
+                done = [d for d in deliveries if d not in failed]
+                if done:
+                    stale = set(c.settle("g", "ack", done)["stale"])
+                    handled.extend(d["event"]["id"] for d in done if d["lease"] not in stale)
+                if failed:
+                    c.settle("g", "retry", failed, after_ms=0, reason="not now")
+
+        def guarded(work, *args):
+            try:
+                work(*args)
+            except Exception as error:  # pylint: disable=broad-except
+                problems.append(f"{work.__name__}: {error!r}")
+                ending.set()
+        threads = [threading.Thread(target=guarded, args=args, daemon=True)
+                   for args in ((publish,), (remove,), (consume, "a"), (consume, "b"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        self.assertEqual(problems, [])
+        # One more behind all that was removed: whoever gets it has passed over that.
+        published.update((r["id"], r["position"]) for r in client.publish(event("last")))
+        handled += self.consume(client)
+        self.assertEqual(handled[-1], "last")
+        self.assertEqual(len(published), 2401)
+        self.assertEqual(len(handled), len(set(handled)), "nothing is handled twice")
+        metrics = client.get("/metrics").body.decode()
+        (lost,) = [float(line.split()[1]) for line in metrics.splitlines() if line.startswith("millrace_store_lost_events_total ")]
+        letters = client.dead_letters("g")
+        for letter in letters:
+            self.assertRegex(letter["reason"], "^event_lost")
+        print(f"{len(handled)} handled, {lost:.0f} removed before they were handed out, {len(letters)} after")
+        self.assertGreater(lost, 20, "this proves nothing")
+        self.assertEqual(len(handled) + lost + len(letters), len(published), "each is accounted for, once")
+        dead = {letter["position"] for letter in letters}
+        self.assertEqual(dead & {published[id] for id in handled}, set())
+
+    def test_a_tail_is_told_of_the_gap(self):
+        daemon = self.begin()
+        client = daemon.client()
+        positions = [r["position"] for r in client.publish(*[event(f"e{n}") for n in range(10)])]
+        self.server.ask("XTRIM", LOG, "MINID", positions[6])
+        connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=20)
+        self.addCleanup(connection.close)
+        connection.request("GET", f"/v1/streams/events/tail?after={positions[2]}")
+        answer = connection.getresponse()
+        block = {}
+        while (line := answer.readline().decode().rstrip("\r\n")) or not block:
+            name, _, value = line.partition(": ")
+            if name in ("event", "data"):
+                block[name] = value
+        self.assertEqual(block["event"], "gap")
+        self.assertEqual(json.loads(block["data"]), {"after": positions[2], "first": positions[6]})
+
     def test_everything_is_flushed(self):
         daemon = self.begin()
         client = daemon.client()
@@ -235,6 +327,7 @@ class Neighbour(RedisDay):
         self.assertEqual(client.settle("g", "ack", held)["stale"], [d["lease"] for d in held])
         self.assertEqual(client.settle("g", "ack", deliveries)["stale"], [])
         harness.wait_until(lambda: "store_emptied" in daemon.log(), 10, "it is said loudly")
+        harness.wait_until(lambda: re.search("group_made_again|group_vanished", daemon.log()), 10, "of the group, too")
         metrics = client.get("/metrics").body.decode()
         (line,) = [line for line in metrics.splitlines() if line.startswith("millrace_store_emptied_total ")]
         self.assertEqual(float(line.split()[1]), 1)
