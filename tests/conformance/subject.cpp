@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
 #include <random>
+#include <sstream>
 
 namespace millrace::conformance {
 namespace {
@@ -14,6 +16,24 @@ std::uint64_t chosen_seed() {
   if (const char* text = std::getenv("MILLRACE_TEST_SEED")) return std::strtoull(text, nullptr, 10);
   return std::random_device{}();
 }
+
+#ifdef MILLRACE_HAS_REDIS
+/// The rights that docs/operations.md says are enough, for a user `millrace` with the password "pw" and keys that match
+/// `pattern` only.
+std::string documented_rights(const std::string& pattern) {
+  std::ifstream file(MILLRACE_CHECKOUT "/docs/operations.md");
+  std::string rights = "millrace on >pw ~" + pattern + " &" + pattern + " -@all";
+  bool inside = false;
+  for (std::string line; std::getline(file, line);) {
+    inside = (inside && !line.empty()) || line.find("ACL SETUSER millrace ") != std::string::npos;
+    std::istringstream words(inside ? line : "");
+    for (std::string word; words >> word;) {
+      if (word.starts_with('+')) rights += " " + word;
+    }
+  }
+  return rights;
+}
+#endif
 
 std::filesystem::path fresh_directory() {
   std::string path = (std::filesystem::temp_directory_path() / "millrace-conformance-XXXXXX").string();
@@ -40,8 +60,13 @@ const std::vector<StoreCase>& store_cases() {
        .level = Durability::relaxed,
        .redis = {{"appendonly", "yes"}, {"appendfsync", "everysec"}}},
       {.name = "redis_prefix",
-       .url = "redis+unix:{redis}?db=3&prefix=some%5B*%5D-prefix:&durability=memory",
+       .url = "redis+unix://millrace:pw@{redis}?db=3&prefix=some%5B*%5D-prefix:&durability=memory",
        .persistent = true,
+       .redis = {{"appendonly", "no"}, {"user", documented_rights(R"(some\[\*\]-prefix:*)")}}},
+      {.name = "redis_neighbour",
+       .url = "redis+unix:{redis}?durability=memory",
+       .persistent = true,
+       .hostile_neighbour = true,
        .redis = {{"appendonly", "no"}}},
 #endif
   };
@@ -63,14 +88,20 @@ Subject::Subject(StoreCase store_case, Wrap wrap)
     : case_(std::move(store_case)), wrap_(std::move(wrap)), dir_(fresh_directory()), seed_(chosen_seed()) {
   if (!case_.redis.empty())
     redis_ = std::make_unique<test::RedisServer>(test::RedisServer::Options{.settings = case_.redis});
+  if (case_.hostile_neighbour) neighbour_ = std::make_unique<Neighbour>(redis_->socket());
   reopen();
 }
 
 Subject::~Subject() {
   store_.reset();
+  neighbour_.reset();
   redis_.reset();
   std::error_code ignored;  // a directory left in the temporary folder fails no promise
   std::filesystem::remove_all(dir_, ignored);
+}
+
+std::string Subject::denied() const {
+  return redis_ ? redis_->cli({"ACL", "LOG"}) : std::string();
 }
 
 std::string Subject::url() const {

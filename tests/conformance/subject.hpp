@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "millrace/store.hpp"
+#include "neighbour.hpp"
 #include "support/redis_server.hpp"
 
 namespace millrace::conformance {
@@ -45,6 +46,7 @@ struct StoreCase {
   std::string name;
   std::string url;                         ///< `{dir}` stands for an empty directory of its own
   bool persistent = false;                 ///< opened again, it is all there; other processes may open it as tools
+  bool hostile_neighbour = false;          ///< somebody else is at the native groups all the time
   Durability level = Durability::durable;  ///< what appends ask for
   /// Settings of a redis-server of its own; `{redis}` stands for its socket.
   std::vector<std::pair<std::string, std::string>> redis = {};
@@ -68,6 +70,10 @@ class Subject {
   EventLog& log() { return store_->log(); }
   Ledger& ledger() { return store_->ledger(); }
   KeyValue& kv() { return store_->kv(); }
+  /// What the server's ACL refused; empty when nothing.
+  [[nodiscard]] std::string denied() const;
+  /// Null when there is none.
+  [[nodiscard]] const Neighbour* neighbour() const { return neighbour_.get(); }
   void reopen();
   /// Opened again with options of its own, e.g. "dedup_keep=1". A store that keeps nothing is a new one then.
   void reopen_with(const std::string& url_options);
@@ -83,6 +89,7 @@ class Subject {
   std::unique_ptr<test::RedisServer> redis_;
   std::uint64_t seed_;
   std::unique_ptr<Store> store_;
+  std::unique_ptr<Neighbour> neighbour_;
 };
 
 /// `count` scaled by MILLRACE_TEST_SCALE (default 1), at least 1.
