@@ -237,7 +237,7 @@ void check_several_processes(Subject& subject) {
       while (!text.empty() && text.back() == '\n') text.pop_back();
       if (text.starts_with("acked ")) {
         ++acked[Position::parse(text.substr(6))];
-      } else {
+      } else if (!subject.about().hostile_neighbour || text.find(" warning native_group_") == std::string::npos) {
         trouble += " a process said: " + text;
       }
     }

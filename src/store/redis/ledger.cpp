@@ -157,7 +157,7 @@ GroupInfo RedisLedger::group(const GroupName& name) {
     const bool newest = ahead.group_version == slot->group->version && !slot->read_on;
     // Rows that were read during this call are as good as any newer ones.
     if (newest || again) return describe(*slot->group, ahead, client_.now());
-    if (!slot->read_on) slot->drop();
+    if (ahead.group_version != slot->group->version) slot->drop();
   }
 }
 

@@ -90,6 +90,16 @@ TEST_P(RedisNeighbourTest, AClaimThatRunsOutOverItEndsInADeadLetterThatSaysSo) {
   EXPECT_EQ(other.claim("g", "other", 10).size(), 1U) << "it goes on";
 }
 
+TEST_F(RedisLedgerTest, AGroupThatANeighbourSetAheadIsToldAsItIsNow) {
+  Process process(*this);
+  process.make_group("g");
+  const auto positions = append(5);
+  process.claim("g", "worker", 2);
+  log().trim(kDefaultStream, {.max_events = 0, .force = true});  // somebody else moved the group on
+  redis({"XGROUP", "SETID", kLog, "g", "$"});
+  EXPECT_EQ(process.ledger().group("g").cursor, positions.back());
+}
+
 INSTANTIATE_TEST_SUITE_P(By, RedisNeighbourTest, testing::Values(Removal::xdel, Removal::xtrim, Removal::del),
                          [](const auto& param) {
                            return param.param == Removal::xdel    ? "xdel"
