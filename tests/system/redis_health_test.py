@@ -17,6 +17,7 @@ POOLS = ["append", "ledger", "key_value", "listener"]
 OF_THE_STORE = {
     "millrace_store_commits_total counter", "millrace_store_emptied_total counter",
     "millrace_store_foreign_taken_total counter", "millrace_store_group_loads_total counter",
+    "millrace_store_lost_events_total counter",
     "millrace_store_loop_stalls_total counter", "millrace_store_loop_turn_processor_seconds gauge",
     "millrace_store_loop_turn_seconds gauge", "millrace_store_lost_events_total counter",
     "millrace_store_lost_races_total counter",
