@@ -326,6 +326,11 @@ class Neighbours(harness.Case):
                          (position, "redis:events:all:stream", trace, "2025-09-11T12:00:00.123000Z"))
         self.assertEqual(one["data"], {"type": "event", "component": "docker_manager", "service_name": "web"})
         self.assertEqual((two["type"], two["data"]), ("proxy_updated", {"type": "proxy_updated", "changes": '{"ssl": true}'}))
+        held = c.claim("traced", stream="events", start="beginning", types=["service_*"])
+        c.settle("traced", "retry", held, after_ms=0, reason="once more")
+        again = c.claim("traced", wait_ms=30_000)
+        c.settle("traced", "reject", again, reason="no")
+        self.assertEqual([d["event"]["traceparent"] for d in held + again + c.dead_letters("traced")], [trace] * 3, "it goes with its event")
         (delivery,) = c.claim("logs-group", stream="logs", start="beginning", types=["http_*"])
         self.assertEqual(delivery["event"]["type"], "http_request", "what is called log is no type for everything")
 
