@@ -312,6 +312,17 @@ TEST_F(RedisLogTest, AnEntryBeyondWhatFitsEndsTheStreamWithoutLoss) {
   EXPECT_EQ(append({event_of("1")})[0].status, AppendStatus::duplicate);
 }
 
+TEST_F(RedisLogTest, PositionsGoOnBehindWhatTheServerLost) {
+  std::vector<std::vector<std::string>> commands{{"FLUSHALL"}};
+  for (const char* key : {"events:all:stream", "millrace:stream:events", "millrace:streams"}) {
+    commands.push_back({"RESTORE", key, "0", text({"DUMP", key})});
+  }
+  neighbour({"XADD", "events:all:stream", "1999999999999-5", "type", "foreign"});  // the clock is set back later
+  const Position lost = put(event_of("1"));
+  for (const auto& command : commands) neighbour(command);
+  EXPECT_GT(put(event_of("2")), lost);
+}
+
 TEST_F(RedisLogTest, NoPositionIsUsedTwiceAfterTheKeyWasDeleted) {
   neighbour({"XADD", "events:all:stream", "1999999999999-5", "type", "foreign"});
   const Position before = put(event_of("1"));
@@ -444,7 +455,26 @@ TEST_F(RedisLogTest, FindsWhatANeighbourRemovedAsGone) {
   ASSERT_EQ(found.size(), 1U);
   EXPECT_EQ(found[0].stored.position, position);
   EXPECT_TRUE(found[0].trimmed_at);
-  EXPECT_EQ(append({event_of("1")})[0].status, AppendStatus::duplicate) << "it was stored";
+}
+
+TEST_F(RedisLogTest, WhatANeighbourRemovedIsStoredWhenItIsAppendedAgain) {
+  const auto positions = append(events_of("e", 4));
+  Event same_id = event_of("e0");
+  same_id.source = "/other";
+  const Position others = put(same_id);
+  neighbour({"XDEL", "events:all:stream", id(*positions[0].position), id(*positions[1].position)});
+  ASSERT_TRUE(log().erase("events", "/test", "e3"));
+  const auto again = append(events_of("e", 4));
+  EXPECT_EQ(again[0].status, AppendStatus::stored) << "among others of its id";
+  EXPECT_EQ(again[1].status, AppendStatus::stored);
+  EXPECT_EQ(again[2].status, AppendStatus::duplicate);
+  EXPECT_EQ(again[3].status, AppendStatus::duplicate) << "an erased event is there";
+  EXPECT_EQ(ids(), (std::vector<std::string>{"e2", "e3", "e0", "e0", "e1"}));
+  for (const AppendResult& answer : append(events_of("e", 4))) EXPECT_EQ(answer.status, AppendStatus::duplicate);
+  EXPECT_EQ(append({same_id})[0].position, others);
+  EXPECT_EQ(log().find("events", "e0", "/test").at(0).stored.position, again[0].position);
+  neighbour({"DEL", "events:all:stream"});
+  EXPECT_EQ(append({event_of("e1")})[0].status, AppendStatus::stored);
 }
 
 TEST_F(RedisLogTest, TellsWhatItHas) {

@@ -3,7 +3,7 @@
 -- Appends events in order, in one step; refused as a whole when memory is short (a script of this form is, by default).
 -- KEYS  log, stream, ids, trimmed (hashes trimmed:<day>), streams, erased
 -- ARGV  name of the stream, dedup_keep in seconds, '' or the last position known, when the stream is known to exist: it is
---       made again when it is not there; then runs of events that have the same fields: how many events, number and
+--       made again when it is not there, and goes on behind that; then runs of events that have the same fields: how many events, number and
 --       names of the fields, the first of which are id and source; of each event: fingerprint, weight, values.
 -- Answers texts in the order of the events: '<position>' stored, '<position>+<n>' stored with n more in a row behind it,
 -- '=<position>' a duplicate, '!' a conflict. The last one says how many were lost: '' none, 'made' the stream was made
@@ -53,6 +53,7 @@ local function behind(position)
 end
 if meta[2] and behind(meta[2]) then news = 'lost' end
 if meta[5] then behind(meta[5]) end
+if ARGV[3] ~= '' then behind(ARGV[3]) end  -- also what the server has lost since
 local next_ms, next_seq = last_ms, last_seq + 1
 if ms > last_ms then next_ms, next_seq = ms, 0 end
 
@@ -93,16 +94,28 @@ end
 
 -- A record of the log is '<position> <fingerprint> <source>', or '*' when several sources share the id: then the hash
 -- <ids>:<id> has one '<position> <fingerprint>' per source. Of trimmed ones a time in microseconds stands before the source.
+-- What a neighbour removed (XDEL, XTRIM, DEL) is not there: it is taken for new. What was erased has left its shell.
+local function stands_at(position)
+  if redis.call('XRANGE', log, position, position)[1] then return true end
+  local its_ms, its_seq = string.match(position, '^(%d+)-(%d+)$')
+  local shell = string.format('%013.0f-%07.0f ', tonumber(its_ms), tonumber(its_seq))
+  return redis.call('ZRANGE', KEYS[6], '[' .. shell, '(' .. shell .. '\255', 'BYLEX', 'LIMIT', 0, 1)[1]
+end
+
 local function in_log(id, source)
   local record = kept[id]
   if not record then return nil end
   if record == '*' then
     local shared = redis.call('HGET', ids .. ':' .. id, source)
     if not shared then return nil end
-    return string.match(shared, '^(%S+) (%S+)$')
+    local position, fingerprint = string.match(shared, '^(%S+) (%S+)$')
+    if stands_at(position) then return position, fingerprint end
+    return nil
   end
   local position, fingerprint, whose = string.match(record, '^(%S+) (%S+) (.*)$')
-  if whose == source then return position, fingerprint end
+  if whose ~= source then return nil end
+  if stands_at(position) then return position, fingerprint end
+  kept[id] = nil
 end
 
 local function trimmed_lately(id, source)
@@ -137,7 +150,10 @@ for _, run in ipairs(runs) do
     local id, source = ARGV[event + 2], ARGV[event + 3]
     local other = kept[id]
     local position, fingerprint
-    if other then position, fingerprint = in_log(id, source) end
+    if other then
+      position, fingerprint = in_log(id, source)
+      other = kept[id]
+    end
     if not position and #days > 0 then position, fingerprint = trimmed_lately(id, source) end
     if position then
       end_row()
