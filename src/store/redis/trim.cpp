@@ -279,8 +279,9 @@ std::vector<RetentionHost::Retained> RedisLog::retained() {
 
 TrimResult RedisLog::apply_retention(const StreamName& name, const std::stop_token& stop) {
   const std::string lease = keys_.trimmer(name);
-  const Reply got = client_.call(Purpose::ledger, {"SET", lease, self_, "NX", "PX", kLeaseMilliseconds});
-  if (got.is_nil()) throw Error(Errc::stopped, "trim", name.str(), "another process is trimming it");
+  // By a script, which goes on when the server is out of memory: this is what makes room.
+  const Reply got = client_.run(Purpose::ledger, scripts::lease, {lease}, {self_, kLeaseMilliseconds});
+  if (got.as_integer() != 1) throw Error(Errc::stopped, "trim", name.str(), "another process is trimming it");
   const auto give_back = [&] { (void)client_.call(Purpose::ledger, {"DEL", lease}); };
   try {
     const StreamRow row = row_of(name, "trim");

@@ -9,7 +9,7 @@ if kind ~= 'none' and kind ~= 'stream' then
   return redis.error_reply('MILLRACE invalid_argument ' .. ARGV[1] .. ' key ' .. log .. ' is a ' .. kind ..
     ' of somebody else; choose another name, or a prefix')
 end
-if redis.call('EXISTS', stream) == 1 then
+if redis.call('HEXISTS', stream, 'created_at') == 1 then
   redis.call('SADD', KEYS[3], ARGV[1])
   return redis.error_reply('MILLRACE already_exists ' .. ARGV[1] .. ' there is a stream of that name')
 end
@@ -30,6 +30,7 @@ else
   end
 end
 redis.call('SADD', KEYS[3], ARGV[1])
+redis.call('DEL', stream)  -- what somebody noted there while it was flushed
 redis.call('HSET', stream, 'created_at', string.format('%.0f', now), 'born', born,
   'trimmed_count', string.format('%.0f', math.max(removed, 0)))
 if ARGV[3] ~= '' then redis.call('HSET', stream, 'retention', ARGV[3]) end

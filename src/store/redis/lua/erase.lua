@@ -57,7 +57,10 @@ for day in string.gmatch(redis.call('HGET', stream, 'days') or '', '%d+') do
 end
 
 -- Whoever holds a group's events in memory reads them again.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
 for _, group in ipairs(ours) do
-  if redis.call('EXISTS', group) == 1 then redis.call('HINCRBY', group, 'version', 1) end
+  local version = redis.call('HGET', group, 'version')
+  if version then redis.call('HSET', group, 'version', string.format('%.0f', math.max(tonumber(version) + 1, now))) end
 end
 return 1

@@ -160,9 +160,10 @@ redis.call('HSET', stream, 'trimmed_to', last[3], 'days', days, 'trimmed_count',
 if mode == 'force' then
   -- Whoever holds the group's state in memory reads it again.
   for _, group in ipairs(ours) do
-    if redis.call('EXISTS', ARGV[2] .. group) == 1 then
-      redis.call('HSET', ARGV[2] .. group, 'forget_up_to', last[3])
-      redis.call('HINCRBY', ARGV[2] .. group, 'version', 1)
+    local version = redis.call('HGET', ARGV[2] .. group, 'version')
+    if version then
+      redis.call('HSET', ARGV[2] .. group, 'forget_up_to', last[3],
+        'version', string.format('%.0f', math.max(tonumber(version) + 1, now)))
     end
   end
 end
