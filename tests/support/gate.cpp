@@ -13,6 +13,7 @@
 #include <cstring>
 #include <deque>
 #include <stdexcept>
+#include <string_view>
 
 namespace millrace::test {
 
@@ -22,6 +23,7 @@ struct Gate::Pair {
   int client = -1;
   int server = -1;
   bool broken = false;
+  bool loses_answer = false;  ///< the next one
   /// Answers on their way, each not before its time.
   std::deque<std::pair<steady_clock::time_point, std::string>> answers;
 
@@ -84,14 +86,34 @@ void Gate::cut_now() {
   while (cutting_) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
+void Gate::lose_answer_to(const std::string& words) {
+  const std::lock_guard lock(mutex_);
+  lost_words_ = words;
+}
+
+bool Gate::losing() const {
+  const std::lock_guard lock(mutex_);
+  return !lost_words_.empty();
+}
+
 /// False when this pair is through.
 bool Gate::pump(Pair& pair, bool to_client) {
   std::array<char, 64UL * 1024> buffer;
   const ssize_t size = ::recv(to_client ? pair.server : pair.client, buffer.data(), buffer.size(), MSG_DONTWAIT);
   if (size < 0) return errno == EAGAIN || errno == EINTR;
   if (size == 0) return false;
+  if (to_client && pair.loses_answer) {
+    cutting_ = true;
+    return false;
+  }
   if (!to_client) {
     asked_bytes_ += size;
+    const std::lock_guard lock(mutex_);
+    const std::string_view request(buffer.data(), static_cast<std::size_t>(size));
+    if (!lost_words_.empty() && request.find(lost_words_) != std::string_view::npos) {
+      lost_words_.clear();
+      pair.loses_answer = true;
+    }
     return send_all(pair.server, buffer.data(), static_cast<std::size_t>(size));
   }
   pair.answers.emplace_back(steady_clock::now() + std::chrono::milliseconds(delay_ms_),

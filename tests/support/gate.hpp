@@ -28,8 +28,11 @@ class Gate {
   void delay_answers(std::chrono::milliseconds time) { delay_ms_ = time.count(); }
   /// Every connection is closed after so many further bytes of answers.
   void cut_after(std::int64_t bytes) { cut_after_ = bytes; }
-  void cut_now();        ///< closes every connection
-  void refuse(bool on);  ///< closes every new connection at once
+  void cut_now();  ///< closes every connection
+  /// The next request with these bytes in it is carried out, but instead of its answer every connection is closed.
+  void lose_answer_to(const std::string& words);
+  [[nodiscard]] bool losing() const;  ///< it has not come by yet
+  void refuse(bool on);               ///< closes every new connection at once
   [[nodiscard]] int accepted() const { return accepted_; }
   [[nodiscard]] std::int64_t asked_bytes() const { return asked_bytes_; }  ///< that came from clients
 
@@ -49,6 +52,8 @@ class Gate {
   std::atomic<int> accepted_{0};
   std::atomic<std::int64_t> asked_bytes_{0};
   std::atomic<bool> ending_{false};
+  mutable std::mutex mutex_;
+  std::string lost_words_;  ///< empty: none
   std::vector<std::unique_ptr<Pair>> pairs_;
   std::thread thread_;
 };

@@ -208,11 +208,15 @@ void GroupState::release_session(SessionId session) {
   for (const auto& [id, claim] : claims_) {
     if (claim.session == session) held.push_back(id);
   }
-  for (const std::uint64_t id : held) {
-    const RangeSet open = claims_.at(id).open;
-    for (const auto& [first, last] : open.ranges()) {
-      for (Ordinal o = first; o <= last; ++o) give_back(o, items_.at(o));
-    }
+  for (const std::uint64_t id : held) release_claim(id);
+}
+
+void GroupState::release_claim(std::uint64_t claim_id) {
+  const auto claim = claims_.find(claim_id);
+  if (claim == claims_.end()) return;
+  const RangeSet open = claim->second.open;
+  for (const auto& [first, last] : open.ranges()) {
+    for (Ordinal o = first; o <= last; ++o) give_back(o, items_.at(o));
   }
 }
 

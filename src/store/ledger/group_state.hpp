@@ -183,6 +183,8 @@ class GroupState {
   void expire(Timestamp now, const SessionEnd& session_end);
   /// Gives back, uncharged, what a closed session holds.
   void release_session(SessionId session);
+  /// Gives back, uncharged, what a claim holds, if there is one.
+  void release_claim(std::uint64_t claim_id);
   /// Gives every claim with a lease of its own a fresh one: the store was away, nobody could renew.
   void renew_leases(Timestamp now);
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/log.hpp"
+#include "store/redis/clock.hpp"
 #include "store/redis/ledger.hpp"
 #include "store/redis/log_rows.hpp"
 #include "store/redis/scripts.hpp"
@@ -31,6 +32,7 @@ void AheadOfCursor::start(const Group& group, Timestamp now, std::size_t bytes_p
     entries_.clear();
     unfit_ = 0;
     from_ = read_to_ = cursor;
+    read_at_ = behind(cursor);
   }
   read_any_ = true;
   removed_.reset();
@@ -41,25 +43,27 @@ void AheadOfCursor::start(const Group& group, Timestamp now, std::size_t bytes_p
 }
 
 bool AheadOfCursor::read_on() {
-  if (at_end_ || stopped_early()) return false;
-  const std::size_t affordable = std::clamp<std::size_t>(request_.max_bytes / bytes_per_event_, 4, kMostOfPage);
-  const std::size_t wanted = scanned_ == 0 ? request_.max : kMostOfPage;
-  page_ = std::min(wanted, affordable);
-  std::optional<Entries> page = read_in_advance();
-  if (!page) {
-    page = read_entries(client_, group_->identity.stream, unpack(read_to_), page_, Purpose::ledger, mapping_);
-    at_end_ = page->at_end;
-  }
-  more_ = !page->at_end;
-  for (Entry& entry : page->entries) {
-    if (!fits(entry.position)) {
-      ++unfit_;
-      continue;
+  while (at_ == entries_.size() && !at_end_ && !stopped_early()) {
+    const std::size_t affordable = std::clamp<std::size_t>(request_.max_bytes / bytes_per_event_, 4, kMostOfPage);
+    const std::size_t wanted = scanned_ == 0 ? request_.max : kMostOfPage;
+    page_ = std::min(wanted, affordable);
+    std::optional<Entries> page = read_in_advance();
+    if (!page) {
+      page = read_entries(client_, group_->identity.stream, read_at_, page_, Purpose::ledger, mapping_);
+      at_end_ = page->at_end;
     }
-    const Ordinal ordinal = pack(entry.position);
-    entries_.push_back(
-        {ordinal, entry.n, std::move(entry.event), std::move(entry.aside), std::exchange(unfit_, std::uint64_t{0})});
-    read_to_ = ordinal;
+    more_ = !page->at_end;
+    for (Entry& entry : page->entries) {
+      read_at_ = entry.position;
+      read_to_ = last_up_to(entry.position);
+      if (!fits(entry.position)) {
+        ++unfit_;
+        ++scanned_;
+        continue;
+      }
+      entries_.push_back(
+          {read_to_, entry.n, std::move(entry.event), std::move(entry.aside), std::exchange(unfit_, std::uint64_t{0})});
+    }
   }
   return at_ < entries_.size();
 }
@@ -94,6 +98,7 @@ std::optional<ledger::Candidate> AheadOfCursor::next() {
     if (!one.event || !group_->types.matches(one.event->type)) continue;
     return candidate(one.ordinal, group_->identity.order, *one.event, now_);
   }
+  scanned_to_ = std::max(scanned_to_, read_to_);  // also behind entries that do not fit
   return std::nullopt;
 }
 
@@ -163,7 +168,11 @@ ClaimAnswer RedisLedger::claim(const GroupName& name, const ClaimRequest& reques
   }
   if (const auto asides = ahead.asides(cursor); !asides.empty()) {
     counts_.set_aside += asides.size() / 2;
-    client_.run(Purpose::ledger, scripts::aside, {keys_.stream(*stream), keys_.aside(*stream)}, asides);
+    try {
+      client_.run(Purpose::ledger, scripts::aside, {keys_.stream(*stream), keys_.aside(*stream)}, asides);
+    } catch (const Error& error) {  // the claim is made, and it is its holder's
+      log::write(log::Level::warn, error);
+    }
   }
   if (const std::uint64_t missing = ahead.missing(began_at, cursor); missing != 0) {
     counts_.lost_events += missing;
@@ -183,7 +192,7 @@ void RedisLedger::read_ahead(const GroupName& name, const StreamName& stream, Or
   const std::unique_lock lock(slot->mutex, std::try_to_lock);
   if (!lock || !slot->group || slot->group->state.progress().cursor != from) return;
   std::vector<Command> commands{{"XINFO", "STREAM", keys_.log(stream)}};
-  entry_commands(commands, keys_, stream, unpack(from), count);
+  entry_commands(commands, keys_, stream, behind(from), count);
   try {
     slot->ahead = ReadAhead{.stream = stream,
                             .from = from,
@@ -200,7 +209,15 @@ ClaimAnswer RedisLedger::hand_out(Turn& turn, const ClaimRequest& request, Ahead
   Timestamp lease_until;
   if (const auto* id = std::get_if<SessionId>(&request.hold)) {
     const auto session = sessions_.find(*id, turn.now);
-    if (!session || session->until <= turn.now) throw session_ended(group.name);
+    if (!session || session->until <= turn.now) {
+      const auto server = session ? time_of(client_.call(Purpose::ledger, {"TIME"}, Access::read)) : std::nullopt;
+      if (!server || session->until <= *server) {
+        throw session_ended(group.name);
+      }
+      turn.attempt.clock_ahead = client_.now() - *server;  // it was set back, and we have not noticed yet
+      turn.stale = true;
+      return {};
+    }
     lease_until = session->until;
     turn.commit.require_session_lives(*id);
     if (!sessions_.used(*id).contains(group.name)) {
@@ -225,7 +242,7 @@ ClaimAnswer RedisLedger::hand_out(Turn& turn, const ClaimRequest& request, Ahead
     const Ordinal cursor = group.state.progress().cursor;
     if (cursor != group.native_cursor) group.entries_read = ahead.read_at(cursor);
     if (!out.events.empty()) {
-      group.last_claim = id;
+      group.last_claim = turn.claim = id;
       ++turn.slot.next_id;
     }
     std::set<Ordinal> again;

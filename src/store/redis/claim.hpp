@@ -66,6 +66,7 @@ class AheadOfCursor final : public ledger::FreshEvents {
   std::size_t bytes_per_event_ = 1;
   Ordinal from_ = 0;     ///< what was read stands after here
   Ordinal read_to_ = 0;  ///< up to here
+  Position read_at_{};   ///< the same with entries that do not fit: the next page begins after it
   bool read_any_ = false;
   bool at_end_ = false;
   std::optional<ReadAhead> ahead_;

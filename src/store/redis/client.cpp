@@ -158,10 +158,10 @@ Connection::Events Client::Impl::events() {
 
 void Client::Impl::observe(Timestamp time, Steady asked, Steady answered) {
   clock.observe(time, asked, answered);
-  if (clock.behind() > std::chrono::seconds(1)) {
+  if (clock.behind() > ServerClock::kSetBack) {
     log::warn("server_clock_set_back", around.url.describe(),
               "the server's clock is " + std::to_string(clock.behind().count() / 1000) +
-                  " ms behind what it was; until it has caught up no lease runs out");
+                  " ms behind what it was; leases given before that last so much longer");
   }
 }
 

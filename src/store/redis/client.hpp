@@ -79,7 +79,7 @@ class Client {
                  const EncodedWords& more, Done done, Access access = Access::write);
 
   /// The server's clock: asked at every connect and at least once a minute, run on with our steady clock in between.
-  /// Never goes backwards. Never blocks.
+  /// Goes backwards only with it, by more than a second. Never blocks.
   [[nodiscard]] Timestamp now() const;
 
   /// The prefix and `name`.

@@ -29,6 +29,7 @@ void ServerClock::observe(Timestamp time, Steady asked, Steady answered) {
   const Steady middle = asked + (answered - asked) / 2;
   const std::lock_guard lock(mutex_);
   behind_ = time_ == Timestamp{} ? microseconds{} : raw(middle) - time;
+  if (behind_ > kSetBack) last_ = {};
   time_ = time;
   at_ = middle;
 }

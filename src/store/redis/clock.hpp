@@ -13,11 +13,12 @@ namespace millrace::store::redis {
 /// What TIME answered.
 std::optional<Timestamp> time_of(const Reply& reply);
 
-/// The server's clock as we know it: what it said last, run on with our steady clock. Never goes backwards: when the
-/// server's was set back, this one stands until that has caught up. Thread-safe.
+/// The server's clock as we know it: what it said last, run on with our steady clock. Goes backwards only when the
+/// server's was set back, by more than what can be an error of ours. Thread-safe.
 class ServerClock {
  public:
   using Steady = std::chrono::steady_clock::time_point;
+  static constexpr std::chrono::seconds kSetBack{1};
 
   /// The server said `time` to a question asked at `asked` and answered at `answered`; taken for the middle of these.
   void observe(Timestamp time, Steady asked, Steady answered);

@@ -5,6 +5,7 @@
 /// What a process decided about a group, to be written in one step if nothing has changed meanwhile (lua/commit.lua).
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,7 +20,7 @@ namespace millrace::store::redis {
 /// One such step. Not thread-safe; used once.
 class Commit {
  public:
-  Commit(const Keys& keys, const GroupName& group) : keys_(keys), group_(group) {}
+  Commit(const Keys& keys, const GroupName& group);
 
   // Preconditions: all must hold in the moment of writing.
   void require_session_is(SessionId session, const std::string& row);  ///< empty: it is gone
@@ -50,22 +51,28 @@ class Commit {
       unknown,        ///< there is no such group
       session_moved,  ///< a session taken for ended was renewed: look again
       session_ended,  ///< that was to live
-      early,          ///< our clock is ahead of the server's: wait `early_by`
+      early,          ///< our clock is ahead of the server's: decide by `server_time`
       read_on,        ///< a foreign consumer read on in the native group
       removed,        ///< entries were removed since they were read
     };
     Kind kind = Kind::done;
     std::string version = {};
     std::string native_failure = {};
-    std::chrono::microseconds early_by{0};
-    SessionId session = 0;  ///< of session_moved and session_ended
+    Timestamp server_time = {};  ///< of early
+    SessionId session = 0;       ///< of session_moved and session_ended
   };
   /// \param expected the group's version; empty: it does not exist yet. \param count_up false for what decides nothing
-  Answer run(Client& client, const std::string& expected, bool count_up = true);
+  /// \throws Error{too_large}: more than one command can hold; {outcome_unknown}: see look_up
+  /// \param impatient too many races were lost: should this one be, too, others wait until the next is through
+  Answer run(Client& client, const std::string& expected, bool count_up = true, bool impatient = false);
+  /// After run (that counts up) has had no answer. Its version when it was written and nobody has committed since;
+  /// empty when it was not written, and nobody committed either; nullopt when that cannot be told any more.
+  std::optional<std::string> look_up(Client& client, const std::string& expected) const;
 
  private:
   const Keys& keys_;
   const GroupName& group_;
+  const std::string name_;  ///< of this commit
   std::vector<std::string> preconditions_;
   std::vector<std::string> commands_;
   bool wakes_ = false;

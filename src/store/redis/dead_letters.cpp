@@ -13,6 +13,28 @@ StoredEvent lost(Position position) {
   return {position, time_of(position), lost_event(position)};
 }
 
+/// Dead letters of one step: more would not fit into a command, and hold the server up.
+constexpr std::uint64_t kAtOnce = 1'000;
+
+/// All that a query asks for, in steps of their own. `step` says after which position there may be more.
+std::uint64_t in_steps(DeadLetterQuery query,
+                       const std::function<std::uint64_t(const DeadLetterQuery&, std::optional<Position>&)>& step) {
+  std::uint64_t count = 0;
+  for (std::optional<Position> more_after = query.after; more_after;) {
+    query.after = *more_after;
+    try {
+      count += step(query, more_after);
+    } catch (const Error& error) {
+      if (count == 0 || error.code() != Errc::unavailable) throw;
+      throw Error(
+          Errc::outcome_unknown, error.operation(), error.object(),
+          "done for " + std::to_string(count) + " dead letters, the rest is as it was; repeat: " + error.message(),
+          error.native());
+    }
+  }
+  return count;
+}
+
 }  // namespace
 
 /// In order, page by page, until `take` returns false.
@@ -88,45 +110,54 @@ std::vector<DeadLetter> RedisLedger::dead_letters(const GroupName& name, const D
 }
 
 std::uint64_t RedisLedger::redrive(const GroupName& name, const DeadLetterQuery& query) {
-  return decide(name, "redrive", [&](Turn& turn) {
-    std::uint64_t count = 0;
-    make_current(turn);
-    if (turn.stale) return count;
-    Group& group = turn.group;
-    for_each_dead(name, group.identity.stream, query, [&](Dead&& dead) {
-      if (query.dry_run) {
-        count += group.state.item(dead.ordinal) ? 0 : 1;
-        return true;
-      }
-      if (!group.state.redrive(dead.ordinal, open_event(group.identity.order, dead.stored.event))) return true;
-      dead.row.redriven = true;
-      turn.commit.command({"HSET", keys_.dead(name), id_of(dead.stored.position), encode_dead(dead.row)});
-      turn.commit.command({"ZREM", keys_.dead_order(name), encode_order(dead.ordinal)});
-      ++count;
-      return true;
+  return in_steps(query, [&](const DeadLetterQuery& rest, std::optional<Position>& more_after) {
+    return decide(name, "redrive", [&](Turn& turn) {
+      std::uint64_t count = 0;
+      more_after.reset();
+      make_current(turn);
+      if (turn.stale) return count;
+      Group& group = turn.group;
+      for_each_dead(name, group.identity.stream, rest, [&](Dead&& dead) {
+        if (rest.dry_run) {
+          count += group.state.item(dead.ordinal) ? 0 : 1;
+          return true;
+        }
+        if (!group.state.redrive(dead.ordinal, open_event(group.identity.order, dead.stored.event))) return true;
+        dead.row.redriven = true;
+        turn.commit.command({"HSET", keys_.dead(name), id_of(unpack(dead.ordinal)), encode_dead(dead.row)});
+        turn.commit.command({"ZREM", keys_.dead_order(name), encode_order(dead.ordinal)});
+        if (++count < kAtOnce) return true;
+        more_after = unpack(dead.ordinal);
+        return false;
+      });
+      return count;
     });
-    return count;
   });
 }
 
 std::uint64_t RedisLedger::purge(const GroupName& name, const DeadLetterQuery& query) {
-  return decide(name, "purge", [&](Turn& turn) {
-    std::uint64_t count = 0;
-    make_current(turn);
-    if (turn.stale) return count;
-    ledger::RangeSet purged;
-    for_each_dead(name, turn.group.identity.stream, query, [&](Dead&& dead) {
-      ++count;
-      if (query.dry_run) return true;
-      turn.commit.command({"HDEL", keys_.dead(name), id_of(dead.stored.position)});
-      turn.commit.command({"ZREM", keys_.dead_order(name), encode_order(dead.ordinal)});
-      const ledger::Item* item = turn.group.state.item(dead.ordinal);
-      if (!item || item->plain()) turn.commit.drop_copy(dead.ordinal);
-      purged.add(dead.ordinal);
-      return true;
+  return in_steps(query, [&](const DeadLetterQuery& rest, std::optional<Position>& more_after) {
+    return decide(name, "purge", [&](Turn& turn) {
+      std::uint64_t count = 0;
+      more_after.reset();
+      make_current(turn);
+      if (turn.stale) return count;
+      ledger::RangeSet purged;
+      for_each_dead(name, turn.group.identity.stream, rest, [&](Dead&& dead) {
+        ++count;
+        if (rest.dry_run) return true;
+        turn.commit.command({"HDEL", keys_.dead(name), id_of(unpack(dead.ordinal))});
+        turn.commit.command({"ZREM", keys_.dead_order(name), encode_order(dead.ordinal)});
+        const ledger::Item* item = turn.group.state.item(dead.ordinal);
+        if (!item || item->plain()) turn.commit.drop_copy(dead.ordinal);
+        purged.add(dead.ordinal);
+        if (count < kAtOnce) return true;
+        more_after = unpack(dead.ordinal);
+        return false;
+      });
+      if (!purged.empty()) record_settled(turn, ledger::settled_by_nobody(purged));
+      return count;
     });
-    if (!purged.empty()) record_settled(turn, ledger::settled_by_nobody(purged));
-    return count;
   });
 }
 

@@ -6,7 +6,8 @@
 /// text at the end of a row. Positions are "ms-seq". All functions are pure. Filters and settings are JSON
 /// (store/records.hpp). Of a group `g` there are
 ///
-///     millrace:group:g              hash: what it is, how far it has come, what it has counted; `version`
+///     millrace:group:g              hash: what it is, how far it has come, what it has counted; `version`, and the
+///                                    name of the `commit` that made it
 ///     millrace:group:g:claims       hash: number of the claim → encode_claim
 ///     millrace:group:g:items        hash: position → encode_item, of what is neither new nor just claimed or released
 ///     millrace:group:g:events       hash: position → copy of the event, of what waits for a retry, is replayed or dead

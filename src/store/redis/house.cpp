@@ -106,18 +106,7 @@ void House::make_again() {
   streams.emplace_back("logs");
   parts_.log.ensure_streams(streams);
   for (const GroupInfo& group : groups_) {
-    try {
-      (void)parts_.ledger.group(group.name);
-      continue;  // its consumer was faster
-    } catch (const Error& error) {
-      if (error.code() != Errc::unknown_group) throw;
-    }
-    (void)parts_.ledger.ensure_group(group.name, {.stream = group.stream,
-                                                  .start = group.start,
-                                                  .types = group.types,
-                                                  .order = group.order,
-                                                  .settings = group.settings});
-    (void)parts_.ledger.alter_group(group.name, {.paused = group.paused, .seek = Start::beginning()});
+    if (!parts_.ledger.make_again(group)) continue;
     log::warn("group_made_again", group.name.str(), "it was lost with the store, and begins at its beginning");
   }
   streams_at_ = {};

@@ -13,6 +13,7 @@
 #include "store/redis/client.hpp"
 #include "store/redis/key_value.hpp"
 #include "store/redis/keys.hpp"
+#include "store/redis/ledger.hpp"
 #include "store/redis/log.hpp"
 
 namespace millrace::store::redis {
@@ -29,7 +30,7 @@ class House {
     Client& client;
     const Keys& keys;
     RedisLog& log;
-    Ledger& ledger;
+    RedisLedger& ledger;
     RedisKeyValue& kv;
     bool owner = true;
     std::string made_at = {};                                  ///< of the store that was opened

@@ -39,6 +39,8 @@ class Keys {
   [[nodiscard]] std::string dead(const GroupName& group) const { return of_group(group, ":dead"); }
   [[nodiscard]] std::string dead_order(const GroupName& group) const { return of_group(group, ":dead:order"); }
   [[nodiscard]] std::string history(const GroupName& group) const { return of_group(group, ":history"); }
+  /// Of several processes, the one whose commit is let go first now.
+  [[nodiscard]] std::string turn(const GroupName& group) const { return of_group(group, ":turn"); }
   [[nodiscard]] std::string sessions() const { return prefix_ + "millrace:sessions"; }
 
   [[nodiscard]] std::string kv(std::string_view key) const { return prefix_ + "millrace:kv:" + std::string(key); }

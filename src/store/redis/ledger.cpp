@@ -89,43 +89,54 @@ GroupInfo RedisLedger::ensure_group(const GroupName& name, const GroupSpec& spec
     const StreamFacts facts = stream_facts(identity.stream);
     if (!facts.exists) throw unknown_stream("ensure group", identity.stream);
     if (!name_is_free(name, identity.stream)) continue;
-    const Ordinal cursor = cursor_of(facts, identity.start);
-    const std::shared_ptr<Slot> slot = slot_of(name);
-    const std::lock_guard lock(slot->mutex);
-    Group group{.name = name,
-                .version = {},
-                .identity = identity,
-                .types = PatternList(identity.types),
-                .state = ledger::GroupState(identity.settings)};
-    ledger::Snapshot snapshot;
-    snapshot.progress.cursor = cursor;
-    group.state.load(std::move(snapshot), [](Ordinal, bool) { return ledger::GroupState::OpenEvent{}; });
-    const Ahead ahead = ahead_of(group, cursor);
-    group.entries_read = ahead.added - std::min(ahead.added, ahead.events);
-    const Timestamp now = client_.now();
-    group.created_at = group.last_seen = group.unrecorded_to = now;
-    group.native_cursor = cursor;
-    // Versions count up from the time, by far less than one in a microsecond: nobody's knowledge of an earlier group of
-    // this name fits.
-    group.version = encode_time(now);
-    Commit commit(keys_, name);
-    const std::string log = keys_.log(identity.stream);
-    commit.command({"HSET", keys_.group(name), std::string(group_field::kVersion), group.version,
-                    std::string(group_field::kStream), identity.stream.str(), "start", identity.start.to_string(),
-                    "created_at", encode_time(now)});
-    commit.command({"HSET", keys_.groups(), name.str(), identity.stream.str()});
-    commit.native({"XGROUP", "DESTROY", log, name.str()});
-    Command native{"XGROUP", "CREATE", log, name.str(), id_of(unpack(cursor)), "MKSTREAM"};
-    if (group.entries_read) {
-      native.emplace_back("ENTRIESREAD");
-      native.push_back(std::to_string(*group.entries_read));
-    }
-    commit.native(std::move(native));
-    Turn turn{.slot = *slot, .group = group, .now = now, .commit = std::move(commit), .rewrite = true};
-    save_fields(turn);
-    turn.commit.run(client_, {}, false);  // if somebody else has made it meanwhile, it is checked in the next turn
-    slot->drop();
+    create(name, identity, cursor_of(facts, identity.start), false);  // somebody else's is checked in the next turn
   }
+}
+
+bool RedisLedger::make_again(const GroupInfo& info) {
+  const GroupIdentity identity{info.stream, info.start, info.types, info.order, info.settings};
+  const StreamFacts facts = stream_facts(identity.stream);
+  return facts.exists && create(info.name, identity, cursor_of(facts, Start::beginning()), info.paused);
+}
+
+/// False when there is one.
+bool RedisLedger::create(const GroupName& name, const GroupIdentity& identity, Ordinal cursor, bool paused) {
+  const std::shared_ptr<Slot> slot = slot_of(name);
+  const std::lock_guard lock(slot->mutex);
+  Group group{.name = name,
+              .version = {},
+              .identity = identity,
+              .types = PatternList(identity.types),
+              .state = ledger::GroupState(identity.settings)};
+  ledger::Snapshot snapshot;
+  snapshot.progress.cursor = cursor;
+  group.state.load(std::move(snapshot), [](Ordinal, bool) { return ledger::GroupState::OpenEvent{}; });
+  const Ahead ahead = ahead_of(group, cursor);
+  group.entries_read = ahead.added - std::min(ahead.added, ahead.events);
+  const Timestamp now = client_.now();
+  group.created_at = group.last_seen = group.unrecorded_to = now;
+  group.native_cursor = cursor;
+  group.paused = paused;
+  // Versions go on ahead of the time: nobody's knowledge of an earlier group of this name fits.
+  group.version = encode_time(now);
+  Commit commit(keys_, name);
+  const std::string log = keys_.log(identity.stream);
+  commit.command({"HSET", keys_.group(name), std::string(group_field::kVersion), group.version,
+                  std::string(group_field::kStream), identity.stream.str(), "start", identity.start.to_string(),
+                  "created_at", encode_time(now)});
+  commit.command({"HSET", keys_.groups(), name.str(), identity.stream.str()});
+  commit.native({"XGROUP", "DESTROY", log, name.str()});
+  Command native{"XGROUP", "CREATE", log, name.str(), id_of(unpack(cursor)), "MKSTREAM"};
+  if (group.entries_read) {
+    native.emplace_back("ENTRIESREAD");
+    native.push_back(std::to_string(*group.entries_read));
+  }
+  commit.native(std::move(native));
+  Turn turn{.slot = *slot, .group = group, .now = now, .commit = std::move(commit), .rewrite = true};
+  save_fields(turn);
+  const bool made = turn.commit.run(client_, {}, false).kind == Commit::Answer::Kind::done;
+  slot->drop();
+  return made;
 }
 
 std::vector<GroupInfo> RedisLedger::groups() {

@@ -53,6 +53,10 @@ class RedisLedger final : public Ledger {
                                    std::span<const Position> positions) override;
   Whereabouts where(const GroupName& group, Position position) override;
 
+  /// Makes a group that was lost with the store, at the beginning of what is there now, whatever its start was. False
+  /// when it is there already: its consumers were faster.
+  bool make_again(const GroupInfo& info);
+
   /// Removes groups nobody has used for their `expires`, sessions that ended and history kept long enough, a bounded
   /// part of each; looks after what foreign consumers hold.
   void keep_house();
@@ -92,12 +96,12 @@ class RedisLedger final : public Ledger {
   template <class Decision>
   auto look(const GroupName& name, std::string_view operation, Decision decision);
   std::shared_ptr<Slot> slot_of(const GroupName& name);
-  Turn begin(Slot& slot, const GroupName& name, std::string_view operation);
+  Turn begin(Slot& slot, const GroupName& name, std::string_view operation, const Attempt& attempt);
+  Commit::Answer write(Turn& turn, bool decided);
   bool finish(Turn& turn, std::string_view operation);  ///< false: decide again
   void look_at_ends(Turn& turn);
   [[nodiscard]] ledger::SessionEnd session_end() const;
   void make_current(Turn& turn);
-  void back_off(unsigned losses) const;
   [[noreturn]] void vanished(Slot& slot, const GroupName& name, std::string_view operation);
 
   // ledger_load.cpp, ledger_save.cpp: between rows and state
@@ -118,6 +122,7 @@ class RedisLedger final : public Ledger {
   /// The events at these positions of the group, open or dead; nullopt where there is none any more.
   Events load_events(const Group& group, const std::set<Ordinal>& ordinals, const std::set<Ordinal>& copied);
 
+  bool create(const GroupName& name, const GroupIdentity& identity, Ordinal cursor, bool paused);
   void apply(Turn& turn, const GroupChange& change);
   void change_settings(Turn& turn, const GroupSettings& settings);
 
@@ -155,7 +160,7 @@ class RedisLedger final : public Ledger {
 
   // ledger_foreign.cpp
   void look_at_foreigners(Slot& slot, std::string_view operation);
-  bool take_in_foreigners(Slot& slot);
+  bool take_in_foreigners(Slot& slot, bool impatient);
   [[nodiscard]] bool foreigners_due(const Slot& slot, Timestamp now) const;
 
   Client& client_;
@@ -186,14 +191,17 @@ template <class Decision>
 auto RedisLedger::decide(const GroupName& name, std::string_view operation, Decision decision) {
   const std::shared_ptr<Slot> slot = slot_of(name);
   const std::lock_guard lock(slot->mutex);
-  for (unsigned losses = 0;; ++losses) {
-    back_off(losses);
+  for (Attempt attempt;;) {
+    const std::optional<Error> doubt = attempt.doubt;
     try {
-      Turn turn = begin(*slot, name, operation);
+      Turn turn = begin(*slot, name, operation, attempt);
       auto answer = decision(turn);
       if (finish(turn, operation)) return answer;
+      if (doubt) throw Error(*doubt);  // what was not there to be seen may have come late
+      attempt = std::move(turn.attempt);
     } catch (...) {
       slot->drop();  // what was decided and not written did not happen
+      if (doubt) throw Error(*doubt);
       throw;
     }
     slot->drop();

@@ -19,7 +19,8 @@ struct NativeView {
   bool there = false;
   Ordinal read_to = 0;
   bool knows_how_many = false;  ///< it was read up to there, not set there by somebody
-  std::vector<std::string> consumers;
+  std::set<std::string> consumers;
+  std::vector<std::string> holders;  ///< those of them that hold something
 };
 
 struct Held {
@@ -47,23 +48,25 @@ NativeView decode_view(const Reply& groups, const Reply& consumers, const GroupN
       if (fields[i].text == "name") who = fields[i + 1].text;
       if (fields[i].text == "pending") holds = fields[i + 1].integer > 0;
     }
-    if (holds) view.consumers.push_back(std::move(who));
+    view.consumers.insert(who);
+    if (holds) view.holders.push_back(std::move(who));
   }
   return view;
 }
 
-std::map<Ordinal, Held> pending_of(Client& client, const std::string& log, const std::string& group,
-                                   const std::string& consumer) {
+/// Of all consumers together: asked for one by one, an event that goes from one to the other meanwhile might be in
+/// neither answer, and be taken for acknowledged.
+std::map<Ordinal, Held> pending_of(Client& client, const std::string& log, const std::string& group) {
   constexpr std::size_t kPage = 5'000;
   std::map<Ordinal, Held> held;
   for (std::string from = "-";;) {
-    const Reply page = client.call(Purpose::ledger,
-                                   {"XPENDING", log, group, from, "+", std::to_string(kPage), consumer}, Access::read);
+    const Reply page =
+        client.call(Purpose::ledger, {"XPENDING", log, group, from, "+", std::to_string(kPage)}, Access::read);
     for (const Reply& row : page.as_array()) {
       const auto& fields = row.as_array();
       from = "(" + fields.at(0).as_text();
       const auto id = parse_id(fields[0].as_text());
-      if (id && fits(*id)) held[pack(*id)] = {consumer, Milliseconds{fields.at(2).as_integer()}};
+      if (id && fits(*id)) held[pack(*id)] = {fields.at(1).as_text(), Milliseconds{fields.at(2).as_integer()}};
     }
     if (page.as_array().size() < kPage) return held;
   }
@@ -80,9 +83,8 @@ bool RedisLedger::foreigners_due(const Slot& slot, Timestamp now) const {
 void RedisLedger::look_at_foreigners(Slot& slot, std::string_view operation) {
   const GroupName name = slot.group->name;
   for (unsigned losses = 0;; ++losses) {
-    back_off(losses);
     slot.read_on = false;
-    if (take_in_foreigners(slot)) break;
+    if (take_in_foreigners(slot, losses != 0)) break;
     slot.drop();
     load(slot, name, operation);
   }
@@ -90,7 +92,7 @@ void RedisLedger::look_at_foreigners(Slot& slot, std::string_view operation) {
 }
 
 /// False when somebody else committed meanwhile.
-bool RedisLedger::take_in_foreigners(Slot& slot) {
+bool RedisLedger::take_in_foreigners(Slot& slot, bool impatient) {
   Group& group = *slot.group;
   const StreamName& stream = group.identity.stream;
   const std::string log = keys_.log(stream);
@@ -106,8 +108,10 @@ bool RedisLedger::take_in_foreigners(Slot& slot) {
   std::set<std::string> ours;
   for (const auto& [id, shown] : group.shown) ours.insert(shown.consumer + "#" + std::to_string(id));
   std::map<Ordinal, Held> held;
-  for (const std::string& consumer : view.consumers) {
-    if (!ours.contains(consumer)) held.merge(pending_of(client_, log, name, consumer));
+  const auto is_ours = [&](const std::string& consumer) { return ours.contains(consumer); };
+  if (!std::all_of(view.holders.begin(), view.holders.end(), is_ours)) {
+    held = pending_of(client_, log, name);
+    std::erase_if(held, [&](const auto& one) { return is_ours(one.second.consumer); });
   }
 
   const bool read_on = view.read_to > cursor;
@@ -153,7 +157,8 @@ bool RedisLedger::take_in_foreigners(Slot& slot) {
     changes.claims.insert(at->second);
   };
 
-  // What they held: still, by another of them, or acknowledged.
+  // What they held: still, by another of them, or acknowledged. With a consumer or the group that was deleted
+  // (XGROUP DELCONSUMER, DESTROY) its pending entries go, and nobody can tell: they are handed out again.
   for (const std::uint64_t id : std::set<std::uint64_t>(group.foreign)) {
     const auto it = snapshot.claims.find(id);
     if (it == snapshot.claims.end()) continue;
@@ -169,6 +174,8 @@ bool RedisLedger::take_in_foreigners(Slot& slot) {
         changes.claims.insert(id);
         if (by != held.end()) {
           hold(ordinal, by->second);
+        } else if (!view.consumers.contains(claim.consumer)) {
+          snapshot.progress.suspects.add(ordinal);
         } else {
           claim.again.add(ordinal);
           ++snapshot.progress.counters.processed;
@@ -180,17 +187,18 @@ bool RedisLedger::take_in_foreigners(Slot& slot) {
   // What they have read since.
   ledger::RangeSet acked;
   std::optional<std::uint64_t> entries_read = group.entries_read;
-  Ordinal read_to = cursor;
-  while (read_on && read_to < view.read_to) {
+  Position at = behind(cursor);
+  for (bool through = !read_on; !through;) {
     constexpr std::size_t kPage = 1'000;
-    Entries page = read_entries(client_, stream, unpack(read_to), kPage, Purpose::ledger, options_.mapping);
+    const Entries page = read_entries(client_, stream, at, kPage, Purpose::ledger, options_.mapping);
+    through = page.at_end;
     for (const Entry& entry : page.entries) {
-      const Ordinal ordinal = fits(entry.position) ? pack(entry.position) : view.read_to + 1;
+      const Ordinal ordinal = last_up_to(entry.position);
       if (ordinal > view.read_to) {
-        page.at_end = true;
+        through = true;
         break;
       }
-      read_to = ordinal;
+      at = entry.position;
       entries_read = entry.n ? entry.n : entries_read ? std::optional(*entries_read + 1) : std::nullopt;
       if (!entry.event || !group.types.matches(entry.event->type) || state.item(ordinal)) continue;
       ++counts_.foreign_taken;
@@ -203,7 +211,6 @@ bool RedisLedger::take_in_foreigners(Slot& slot) {
       known[ordinal] = open_event(group.identity.order, *entry.event);
       hold(ordinal, by->second);
     }
-    if (page.at_end) read_to = view.read_to;
   }
   if (read_on) {
     snapshot.progress.cursor = view.read_to;
@@ -243,7 +250,7 @@ bool RedisLedger::take_in_foreigners(Slot& slot) {
   // Whatever was pending with the one that does not touch it is nobody's until it is handed out again.
   turn.commit.each({"XACK", log, name}, taken_over, {}, true);
   save(turn, changes);
-  const Commit::Answer answer = turn.commit.run(client_, group.version);
+  const Commit::Answer answer = turn.commit.run(client_, group.version, true, impatient);
   if (answer.kind != Commit::Answer::Kind::done) return false;
   ++counts_.commits;
   group.version = answer.version;

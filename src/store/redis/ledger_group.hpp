@@ -4,6 +4,7 @@
 /// \file
 /// What a process knows of one group, and one call's decision upon it.
 
+#include <chrono>
 #include <future>
 #include <map>
 #include <memory>
@@ -72,14 +73,23 @@ struct Slot {
   Timestamp foreign_looked_at = {};
   bool read_on = false;  ///< a foreign consumer was seen to have read on
   bool ever_loaded = false;
-  bool vanished = false;        ///< it was there, and is gone though this process did not delete it
+  bool vanished = false;  ///< it was there, and is gone though this process did not delete it
   std::optional<ReadAhead> ahead = {};
+  /// Claims of ours of which nobody could tell whether they were written: given back when they were.
+  std::set<std::uint64_t> in_doubt = {};
   std::uint64_t greetings = 0;  ///< `Client::greetings` before the rows were read
 
   /// Others may have changed the group.
   void drop();
   /// What was read ahead and nobody came for in time is let go: it is a page of events.
   void forget_read_ahead(Timestamp now);
+};
+
+/// What an attempt at a call knows from those before.
+struct Attempt {
+  std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();  ///< the call
+  std::optional<Error> doubt = {};           ///< it had no answer, and was not written as far as could be seen
+  std::chrono::microseconds clock_ahead{0};  ///< of ours, before the server's
 };
 
 /// One attempt at a call: decides on the group's state, then is committed as a whole.
@@ -93,8 +103,10 @@ struct Turn {
   bool seen = false;     ///< a consumer came by
   bool rewrite = false;  ///< more than the group's progress has changed
   bool wake = false;
-  bool removed = false;   ///< the group is to be deleted: there is no progress to write
-  SessionId used_by = 0;  ///< a session that claims from the group for the first time
+  bool removed = false;     ///< the group is to be deleted: there is no progress to write
+  SessionId used_by = 0;    ///< a session that claims from the group for the first time
+  std::uint64_t claim = 0;  ///< that it makes
+  Attempt attempt = {};     ///< for the next one, should it fail
 };
 
 /// Up to where the native group was read, in an answer of `XINFO GROUPS`; 0 when it is not there.

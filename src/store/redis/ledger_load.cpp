@@ -195,15 +195,15 @@ RedisLedger::Events RedisLedger::load_events(const Group& group, const std::set<
   }
   // Many mostly stand beside each other.
   for (auto next = rest.begin(); next != rest.end();) {
-    Entries page = read_entries(client_, stream, unpack(*next - 1), kPage, Purpose::ledger, options_.mapping);
-    const auto before = next;
+    Entries page = read_entries(client_, stream, before(*next), kPage, Purpose::ledger, options_.mapping);
     for (Entry& entry : page.entries) {
-      if (!fits(entry.position)) continue;
-      const Ordinal ordinal = pack(entry.position);
+      const Ordinal ordinal = last_up_to(entry.position);
       while (next != rest.end() && *next < ordinal) events[*next++] = std::nullopt;
-      if (next != rest.end() && *next == ordinal) events[*next++] = std::move(entry);
+      if (next != rest.end() && *next == ordinal) {
+        events[*next++] = fits(entry.position) ? std::optional(std::move(entry)) : std::nullopt;
+      }
     }
-    if (page.at_end || next == before) {
+    if (page.at_end) {
       while (next != rest.end()) events[*next++] = std::nullopt;
     }
   }

@@ -176,7 +176,7 @@ void RedisLedger::show_natively(Turn& turn, const ledger::Changes& changes) {
   }
   const Ordinal cursor = group.state.progress().cursor;
   if (cursor == group.native_cursor) return;
-  Command read_to{"XGROUP", "SETID", log, name, id_of(cursor)};
+  Command read_to{"XGROUP", "SETID", log, name, redis::id_of(behind(cursor))};
   if (group.entries_read) {
     read_to.emplace_back("ENTRIESREAD");
     read_to.push_back(std::to_string(*group.entries_read));

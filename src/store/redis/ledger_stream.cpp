@@ -14,10 +14,6 @@ namespace {
 /// Entries looked at for one of ours, which says how many there were before it.
 constexpr std::size_t kLookAhead = 16;
 
-Ordinal packed(Position position) {
-  return fits(position) ? pack(position) : pack(kLastPosition);
-}
-
 }  // namespace
 
 bool has_native_group(const Reply& groups, const GroupName& name) {
@@ -33,7 +29,7 @@ Ordinal read_to_of(const Reply& groups, const GroupName& name) {
     if (fields.size() < 2 || fields[1].text != name.str()) continue;
     for (std::size_t i = 0; i + 1 < fields.size(); i += 2) {
       const auto id = fields[i].text == "last-delivered-id" ? parse_id(fields[i + 1].text) : std::nullopt;
-      if (id) return packed(*id);
+      if (id) return last_up_to(*id);
     }
   }
   return 0;
@@ -46,15 +42,15 @@ RedisLedger::StreamFacts RedisLedger::stream_facts(const StreamName& stream) {
   if (!row) return {};
   const NativeStream native = decode_native(replies.at(1));
   return {.exists = true,
-          .trimmed_to = packed(row->trimmed_to),
-          .last = packed(std::max({row->last, native.last, row->trimmed_to}))};
+          .trimmed_to = last_up_to(row->trimmed_to),
+          .last = last_up_to(std::max({row->last, native.last, row->trimmed_to}))};
 }
 
 Ordinal RedisLedger::cursor_of(const StreamFacts& facts, const Start& start) {
   return start_cursor(start, {.trimmed_to = facts.trimmed_to,
                               .last = facts.last,
                               .at = [](Position position) { return pack(position, "start group"); },
-                              .last_before = [](Timestamp time) { return packed(last_before(time)); }});
+                              .last_before = [](Timestamp time) { return last_up_to(last_before(time)); }});
 }
 
 /// False when the group has been made meanwhile. A native group that is none of ours is somebody's: making ours would

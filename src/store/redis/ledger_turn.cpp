@@ -6,7 +6,6 @@
 #include <thread>
 
 #include "base/log.hpp"
-#include "base/random.hpp"
 #include "store/redis/ledger.hpp"
 
 namespace millrace::store::redis {
@@ -14,8 +13,9 @@ namespace {
 
 /// How stale the recorded last_seen of a group may become while nothing else of it changes.
 constexpr std::chrono::seconds kSeenEvery{5};
-/// Races that may be lost before it is worth letting others pass.
-constexpr unsigned kPatience = 3;
+/// So long a call may lose races before its process is let go first: whoever wins many in a row needs to read nothing
+/// anew.
+constexpr std::chrono::milliseconds kPatience{20};
 constexpr std::chrono::milliseconds kLongestWait{50};
 constexpr std::chrono::seconds kReadAheadKept{5};
 constexpr std::size_t kMostSlots = 1'000;
@@ -54,14 +54,7 @@ std::shared_ptr<Slot> RedisLedger::slot_of(const GroupName& name) {
   return slot;
 }
 
-void RedisLedger::back_off(unsigned losses) const {
-  if (losses <= kPatience) return;
-  const auto longest =
-      std::min<std::chrono::microseconds>(kLongestWait, std::chrono::microseconds{250} * (1U << std::min(losses, 12U)));
-  std::this_thread::sleep_for(std::chrono::duration_cast<std::chrono::microseconds>(longest * random_unit()));
-}
-
-Turn RedisLedger::begin(Slot& slot, const GroupName& name, std::string_view operation) {
+Turn RedisLedger::begin(Slot& slot, const GroupName& name, std::string_view operation, const Attempt& attempt) {
   if (!options_.caches) {
     slot.drop();
     slot.known.clear();
@@ -78,8 +71,13 @@ Turn RedisLedger::begin(Slot& slot, const GroupName& name, std::string_view oper
   }
   if (slot.read_on || foreigners_due(slot, client_.now())) look_at_foreigners(slot, operation);
   Group& group = *slot.group;
-  Turn turn{
-      .slot = slot, .group = group, .now = client_.now(), .commit = Commit(keys_, group.name), .current = current};
+  Turn turn{.slot = slot,
+            .group = group,
+            .now = client_.now() - attempt.clock_ahead,
+            .commit = Commit(keys_, group.name),
+            .current = current,
+            .attempt = {.began = attempt.began}};
+  for (const std::uint64_t id : slot.in_doubt) group.state.release_claim(id);
   look_at_ends(turn);
   return turn;
 }
@@ -142,6 +140,32 @@ void RedisLedger::make_current(Turn& turn) {
   turn.stale = !turn.current || turn.slot.read_on;
 }
 
+/// Writes the turn's commit. When no answer comes it looks whether it was written.
+Commit::Answer RedisLedger::write(Turn& turn, bool decided) {
+  const std::string& expected = turn.group.version;
+  try {
+    return turn.commit.run(client_, expected, decided,
+                           std::chrono::steady_clock::now() - turn.attempt.began > kPatience);
+  } catch (const Error& error) {
+    if (error.code() != Errc::outcome_unknown) throw;
+    if (turn.claim != 0) turn.slot.in_doubt.insert(turn.claim);
+    // With replicas it is not only the answer that is missing.
+    if (!decided || client_.url().replicas > 0) throw;
+    std::optional<std::string> version;
+    try {
+      version = turn.commit.look_up(client_, expected);
+    } catch (const Error& nobody_there) {
+      log::write(log::Level::debug, nobody_there);
+    }
+    if (!version) throw;
+    if (version->empty()) {
+      turn.attempt.doubt = error;
+      return {.kind = Commit::Answer::Kind::moved};
+    }
+    return {.version = *version};
+  }
+}
+
 bool RedisLedger::finish(Turn& turn, std::string_view operation) {
   Group& group = turn.group;
   if (turn.stale) {
@@ -159,7 +183,7 @@ bool RedisLedger::finish(Turn& turn, std::string_view operation) {
   turn.wake = turn.wake || changes.wake;
   if (!turn.removed) save(turn, changes);
   using Kind = Commit::Answer::Kind;
-  const Commit::Answer answer = turn.commit.run(client_, group.version, decided);
+  const Commit::Answer answer = write(turn, decided);
   switch (answer.kind) {
     case Kind::done:
       break;
@@ -173,14 +197,18 @@ bool RedisLedger::finish(Turn& turn, std::string_view operation) {
     case Kind::session_ended:
       sessions_.forget(answer.session);
       return false;
-    case Kind::early:
-      std::this_thread::sleep_for(std::min<std::chrono::microseconds>(answer.early_by, kLongestWait));
+    case Kind::early: {
+      const auto ahead = client_.now() - answer.server_time;
+      // A little is waited for. More is the server's clock that was set back: it is its time that counts.
+      ahead <= kLongestWait ? std::this_thread::sleep_for(ahead) : void(turn.attempt.clock_ahead = ahead);
       return false;
+    }
     case Kind::read_on:
       turn.slot.read_on = true;
       return false;
   }
   ++counts_.commits;
+  if (decided) turn.slot.in_doubt.clear();  // those that were there are given back; for the others it is too late now
   group.version = answer.version;
   group.saved_last_seen = group.last_seen;
   group.native_cursor = group.state.progress().cursor;

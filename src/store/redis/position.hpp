@@ -48,6 +48,22 @@ constexpr Position after(Position position) {
   return position.low == UINT64_MAX ? Position{position.high + 1, 0} : Position{position.high, position.low + 1};
 }
 
+/// The last that fits up to `position`, which may not.
+constexpr Ordinal last_up_to(Position position) {
+  if (position.high >= kMillisecondsEnd) position = kLastPosition;
+  return position.high << kSequenceBits | (position.low < kSequenceEnd ? position.low : kSequenceEnd - 1);
+}
+/// After which, in Redis' own order, nothing of this millisecond stands that fits.
+constexpr Position behind(Ordinal ordinal) {
+  const Position position = unpack(ordinal);
+  return position.low == kSequenceEnd - 1 ? Position{position.high, UINT64_MAX} : position;
+}
+/// The one before it in Redis' own order.
+constexpr Position before(Ordinal ordinal) {
+  const Position position = unpack(ordinal);
+  return position.low > 0 ? Position{position.high, position.low - 1} : Position{position.high - 1, UINT64_MAX};
+}
+
 /// When the entry was stored: the milliseconds of its id.
 constexpr Timestamp time_of(Position position) {
   constexpr std::uint64_t kMost = 1ULL << 52;  // beyond any date; only a foreign id can be

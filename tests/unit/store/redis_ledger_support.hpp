@@ -27,6 +27,7 @@ class RedisLedgerTest : public testing::Test {
   RedisLedgerTest() : client_(url()), log_(client_, {}) { make_streams(); }
 
   [[nodiscard]] RedisUrl url() const { return parse_redis_url(server_.url("durability=memory")); }
+  [[nodiscard]] const test::RedisServer& server() const { return server_; }
   RedisLog& log() { return log_; }
   void make_streams() { log_.ensure_streams(std::vector<StreamName>{StreamName(kDefaultStream)}); }
 
@@ -89,8 +90,9 @@ class RedisLedgerTest : public testing::Test {
 /// What another process would be.
 class Process {
  public:
-  explicit Process(const RedisLedgerTest& test, LedgerOptions options = {})
-      : client_(std::make_unique<Client>(test.url())),
+  explicit Process(const RedisLedgerTest& test, LedgerOptions options = {}) : Process(test.url(), std::move(options)) {}
+  explicit Process(RedisUrl url, LedgerOptions options = {})
+      : client_(std::make_unique<Client>(std::move(url))),
         ledger_(std::make_unique<RedisLedger>(*client_, std::move(options))) {}
 
   RedisLedger& ledger() { return *ledger_; }

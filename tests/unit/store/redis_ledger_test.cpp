@@ -117,6 +117,18 @@ TEST_F(RedisLedgerTest, WhatWasReadAheadIsHandedOutOnlyAsItIsByThen) {
   EXPECT_FALSE(deliveries[1].event.data);
 }
 
+TEST_F(RedisLedgerTest, WhoLostTooManyRacesIsLetGoFirst) {
+  Process one(*this), other(*this);
+  one.make_group("g", OrderRule::parse("none"));
+  append(2);
+  ASSERT_EQ(one.claim("g", "c", 1).size(), 1U);
+  const std::string turn = "millrace:group:g:turn";
+  redis({"SET", turn, "a process that died", "PX", "200"});
+  EXPECT_EQ(other.claim("g", "c", 1).size(), 1U) << "nobody is waited for for long";
+  EXPECT_GT(other.ledger().figures().lost_races, 2U);
+  EXPECT_EQ(redis({"EXISTS", turn}).integer, 0);
+}
+
 TEST_F(RedisLedgerTest, ALateSettleIsRefusedThoughItsProcessKnowsNothingOfIt) {
   Process slow(*this), quick(*this);
   slow.make_group("g");

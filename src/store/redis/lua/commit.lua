@@ -4,9 +4,10 @@
 -- Commits what a process decided about a group, if the group is still what it decided upon; else changes nothing.
 -- Settling goes on when the server is out of memory: it is what makes room.
 --
--- KEYS: the group's hash, the hash of sessions.
--- ARGV: the version it was decided upon ('' = there is no such group yet), whether to count it up ('1'), and then
--- words in groups of <count> <word>...: first preconditions, up to a count of 0, then commands. A count like '?5' marks
+-- KEYS: the group's hash, the hash of sessions, the process that is let go first (for moments only).
+-- ARGV: the version it was decided upon ('' = there is no such group yet), whether to count it up ('1'), a name of this
+-- commit, which begins with the process and stays with the version it makes, so that whoever gets no answer can look
+-- whether it was written, whether its process has lost enough races to be let go first ('1'), and then words in groups of <count> <word>...: first preconditions, up to a count of 0, then commands. A count like '?5' marks
 -- a command on the native group: it shows what is, so when it fails the rest goes on and the first such failure is
 -- told. Two commands are our own: `millrace.copy <stream> <id> <erased> <shell> <hash> <field>` copies an entry to a
 -- hash, unless a copy is there; `millrace.drop <hash> <field> <dead>` deletes it, unless it is a dead letter's.
@@ -19,9 +20,15 @@ local group, sessions = KEYS[1], KEYS[2]
 
 local version = redis.call('HGET', group, 'version')
 if not version and ARGV[1] ~= '' then return {0, 'unknown', ''} end
-if (version or '') ~= ARGV[1] then return {0, 'moved', version} end
+local process = string.sub(ARGV[3], 1, 36)
+local first = redis.call('GET', KEYS[3])
+if first and first ~= process then return {0, 'wait', ''} end
+if (version or '') ~= ARGV[1] then
+  if ARGV[4] == '1' then redis.call('SET', KEYS[3], process, 'PX', 50) end
+  return {0, 'moved', version}
+end
 
-local at = 3
+local at = 5
 local native_failure = ''
 
 local function parts(id)
@@ -49,7 +56,7 @@ function check.session_lives(id)
 end
 
 function check.not_before(moment)
-  if now < tonumber(moment) then return {0, 'early', string.format('%.0f', tonumber(moment) - now)} end
+  if now < tonumber(moment) then return {0, 'early', string.format('%.0f', now)} end
 end
 
 -- Nobody has read on in the native group, which is made anew when it is gone.
@@ -110,8 +117,13 @@ local function copy(stream, id, erased, shell, hash, field)
   redis.call('HSET', hash, field, table.concat(text))
 end
 
+-- Versions go on ahead of the clock: a server that lost its last commits does not count the same ones again.
+if first then redis.call('DEL', KEYS[3]) end
 local answer_version = version
-if ARGV[2] == '1' then answer_version = string.format('%.0f', redis.call('HINCRBY', group, 'version', 1)) end
+if ARGV[2] == '1' then
+  answer_version = string.format('%.0f', math.max(tonumber(version or 0) + 1, now))
+  redis.call('HSET', group, 'version', answer_version, 'commit', ARGV[3])
+end
 
 while ARGV[at] do
   local tolerant = string.sub(ARGV[at], 1, 1) == '?'
