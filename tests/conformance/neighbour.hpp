@@ -11,9 +11,9 @@
 namespace millrace::conformance {
 
 /// Somebody else on the same Redis server, who does to the native groups whatever a client may do, all the time: takes
-/// over what is pending, acknowledges it, removes consumers and groups, sets cursors, drops the scripts. None of it
-/// changes what is true, so every check must hold beside it. (What changes the truth, XDEL, XTRIM, FLUSHALL and reading
-/// as a foreign consumer, has tests of its own.)
+/// over what is pending, acknowledges it, removes consumers, sets cursors, drops the scripts. None of it changes what is
+/// true, so every check must hold beside it. (What changes the truth, XDEL, XTRIM, FLUSHALL and reading as a foreign
+/// consumer, and XGROUP DESTROY have tests of their own.)
 class Neighbour {
  public:
   /// Begins at once. \param socket of the server
@@ -26,7 +26,7 @@ class Neighbour {
   struct Deeds {
     std::uint64_t acked = 0;    ///< entries taken off a pending list
     std::uint64_t stolen = 0;   ///< entries moved to another consumer
-    std::uint64_t removed = 0;  ///< consumers and groups
+    std::uint64_t removed = 0;  ///< consumers
     std::uint64_t set = 0;      ///< cursors
   };
   [[nodiscard]] Deeds deeds() const { return {acked_, stolen_, removed_, set_}; }
