@@ -9,11 +9,12 @@
 namespace millrace::store::sqlite {
 namespace {
 
-/// Ids looked at in one slice.
-constexpr std::int64_t kIdsAtOnce = 5'000;
-/// How long one slice of giving pages back may take, looked at after every so many pages, and how much it may leave for
-/// the next sync to write.
-constexpr std::chrono::milliseconds kGiveBackFor{10};
+using Clock = std::chrono::steady_clock;
+
+/// How long one slice of either work may take, looked at after every so many ids or pages, and how many pages it may
+/// leave for the next sync to write.
+constexpr std::chrono::milliseconds kSlice{10};
+constexpr std::int64_t kIdsAtOnce = 500;
 constexpr std::int64_t kPagesAtOnce = 32;
 constexpr std::int64_t kMostPages = 4'096;
 
@@ -44,8 +45,8 @@ House::Next House::keep(State& state, std::chrono::seconds dedup_keep, bool owne
   return more && next == Next::later ? Next::soon : next;
 }
 
-/// True when there is likely more.
-bool House::forget_ids(State& state, StreamState& stream, Timestamp before) {
+/// Looks at the next ids, in the order of the key. Nothing when the end was reached, else how many were forgotten.
+std::optional<std::int64_t> House::forget_some(State& state, StreamState& stream, Timestamp before) {
   Connection& connection = state.connection();
   const std::string table = trimmed_table(stream.id);
   auto& [id, source] = forgot_to_[stream.id];
@@ -71,22 +72,37 @@ bool House::forget_ids(State& state, StreamState& stream, Timestamp before) {
   }
   const std::int64_t forgotten = connection.changes();
   forgot_to_[stream.id] = std::move(end);
-  if (through && forgotten != 0) {
+  if (!through) return forgotten;
+  if (forgotten != 0) {
     stream.has_trimmed_ids = connection.integer("SELECT EXISTS (SELECT 1 FROM " + table + ")") != 0;
   }
-  return !through && forgotten > kIdsAtOnce / 2;
+  return std::nullopt;
+}
+
+/// True when there is likely more.
+bool House::forget_ids(State& state, StreamState& stream, Timestamp before) {
+  const auto until = Clock::now() + kSlice;
+  std::int64_t looked = 0;
+  std::int64_t forgotten = 0;
+  do {
+    const std::optional<std::int64_t> some = forget_some(state, stream, before);
+    if (!some) return false;
+    looked += kIdsAtOnce;
+    forgotten += *some;
+  } while (Clock::now() < until);
+  return forgotten > looked / 2;
 }
 
 House::Next House::give_back(State& state) {
   Connection& connection = state.connection();
   const auto surplus = [&] {
     return free_pages_.surplus(connection.integer("PRAGMA freelist_count"), connection.integer("PRAGMA page_count"),
-                               FreePages::Clock::now());
+                               Clock::now());
   };
-  const auto started = FreePages::Clock::now();
+  const auto started = Clock::now();
   std::int64_t given = 0;
   std::int64_t left = surplus();
-  while (left > 0 && given < kMostPages && FreePages::Clock::now() - started < kGiveBackFor) {
+  while (left > 0 && given < kMostPages && Clock::now() - started < kSlice) {
     const std::int64_t pages = std::min(left, kPagesAtOnce);
     connection.execute("PRAGMA incremental_vacuum(" + std::to_string(pages) + ")");
     state.mark_written();

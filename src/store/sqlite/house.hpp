@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -46,6 +47,7 @@ class House {
 
  private:
   bool forget_ids(State& state, StreamState& stream, Timestamp before);
+  std::optional<std::int64_t> forget_some(State& state, StreamState& stream, Timestamp before);
   Next give_back(State& state);
 
   FreePages free_pages_;

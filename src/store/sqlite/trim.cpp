@@ -15,10 +15,21 @@
 namespace millrace::store::sqlite {
 namespace {
 
-/// Most events one transaction removes, so that nobody waits long behind a trim.
+using Clock = std::chrono::steady_clock;
+
+/// Most events one transaction removes, and how much of them (and one), so that what it has to write stays small.
 constexpr std::uint64_t kTrimStep = 5'000;
-/// Nor more than this much of them, and one.
 constexpr std::uint64_t kTrimStepBytes = 2 << 20;
+/// The clock is looked at after so many, or so much.
+constexpr std::uint64_t kTrimAtOnce = 250;
+constexpr std::uint64_t kTrimAtOnceBytes = kTrimStepBytes / 16;
+
+/// For how long one transaction removes: whoever appends waits behind it. What a trim removes was decided at its start,
+/// so one that has been at work for long is falling behind those who append, and takes more of the writer's time.
+Clock::duration time_for_a_step(Clock::duration at_work) {
+  using std::chrono::milliseconds;
+  return std::clamp<Clock::duration>(at_work / 100, milliseconds(10), milliseconds(100));
+}
 
 /// The position below which `count` kept events stand, counted from the oldest.
 Ordinal end_of_oldest(const StreamState& stream, std::uint64_t count) {
@@ -51,8 +62,9 @@ Ordinal wanted_end(State& state, StreamState& stream, const TrimRequest& request
   return end;
 }
 
-/// Removes the oldest events up to `end`, as many of them as one step may.
-void remove(State& state, StreamState& stream, Ordinal end, std::chrono::seconds dedup_keep, TrimResult& result) {
+/// Removes the oldest events up to `end`, as many of them as may go at once. Returns their bytes.
+std::uint64_t remove(State& state, StreamState& stream, Ordinal end, std::chrono::seconds dedup_keep,
+                     TrimResult& result) {
   Connection& connection = state.connection();
   std::uint64_t bytes = 0;
   std::uint64_t removed = 0;
@@ -63,7 +75,7 @@ void remove(State& state, StreamState& stream, Ordinal end, std::chrono::seconds
                                               " (id, source, position, fingerprint, trimmed_at) VALUES (?,?,?,?,?)");
     constexpr int kFirst = 1;
     auto rows = stream.after.query(stream.trimmed_to);
-    while (removed < kTrimStep && bytes < kTrimStepBytes) {
+    while (removed < kTrimAtOnce && bytes < kTrimAtOnceBytes) {
       more = rows.next() && rows.number(0) <= end;
       if (!more) break;
       last = rows.number(0);
@@ -85,6 +97,7 @@ void remove(State& state, StreamState& stream, Ordinal end, std::chrono::seconds
   stream.bytes = stream.events == 0 ? 0 : stream.bytes - std::min(stream.bytes, bytes);
   stream.trimmed_to = last;
   stream.dirty = true;
+  return bytes;
 }
 
 /// Up to where events may be removed; says in `result` for whom the others are kept.
@@ -122,6 +135,7 @@ struct SqliteLog::TrimJob {
   std::optional<Retention> applied = {};  ///< the retention it is made by, if it is
   Ordinal end_of_bytes = 0;
   std::optional<Ordinal> target = {};  ///< decided by the first step, so that new events do not prolong the work
+  Clock::time_point began = Clock::now();
   TrimResult result = {};
 };
 
@@ -170,7 +184,14 @@ bool SqliteLog::trim_step(State& state, TrimJob& job) {
     return false;
   }
   if (end > stream.trimmed_to) {
-    remove(state, stream, end, writer_.dedup_keep(), result);
+    const auto now = Clock::now();
+    const auto until = now + time_for_a_step(now - job.began);
+    const std::uint64_t removed_before = result.removed;
+    std::uint64_t bytes = 0;
+    do {
+      bytes += remove(state, stream, end, writer_.dedup_keep(), result);
+    } while (stream.trimmed_to < end && result.removed - removed_before < kTrimStep && bytes < kTrimStepBytes &&
+             Clock::now() < until);
     if (job.request.force) {
       for (Group* group : state.all_groups()) {
         if (group->identity.stream != job.name) continue;
