@@ -334,6 +334,16 @@ class Neighbours(harness.Case):
         (delivery,) = c.claim("logs-group", stream="logs", start="beginning", types=["http_*"])
         self.assertEqual(delivery["event"]["type"], "http_request", "what is called log is no type for everything")
 
+    def test_fields_of_other_names_are_declared_in_the_url(self):
+        url = self.server.url(foreign_type="kind", foreign_subject="host,service", foreign_time="at")
+        c = self.daemon(store=url).client()
+        self.server.ask("XADD", EVENTS, "*", "kind", "disk.full", "service", "db", "at", "1757592000123", "type", "alarm")
+        ((_, read),) = c.read()
+        (delivery,) = c.claim("g", stream="events", start="beginning")
+        for seen in (read, delivery["event"]):
+            self.assertEqual((seen["type"], seen["subject"], seen["time"], seen["data"]),
+                             ("disk.full", "db", "2025-09-11T12:00:00.123000Z", {"type": "alarm"}))
+
     def test_what_is_no_event_is_set_aside_and_the_rest_goes_on(self):
         daemon = self.daemon(store=self.server.url())
         c = daemon.client()

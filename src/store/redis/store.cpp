@@ -27,8 +27,9 @@ class RedisStore final : public Store {
         keys_(client_.key({})),
         watchers_(client_, keys_),
         log_(client_, {.dedup_keep = options.dedup_keep,
+                       .mapping = client_.url().foreign,
                        .watch = [this](std::function<void()> changed) { return watchers_.watch(std::move(changed)); }}),
-        ledger_(client_, {.history = options.history, .keeps_house = owner_}),
+        ledger_(client_, {.history = options.history, .mapping = client_.url().foreign, .keeps_house = owner_}),
         kv_(client_, keys_) {}
 
   /// Separate from the constructor, so that a failure here is followed by an orderly end.

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <iterator>
 #include <utility>
+#include <vector>
 
 namespace millrace::store::redis {
 namespace {
@@ -13,7 +14,8 @@ constexpr std::uint16_t kDefaultPort = 6379;
 constexpr std::string_view kKnown =
     "prefix, durability, replicas, connect_timeout, timeout, db (of a socket), ca, cert, key, server_name, insecure "
     "(of "
-    "rediss:), dedup_keep, history";
+    "rediss:), foreign_type, foreign_id, foreign_source, foreign_subject, foreign_time, foreign_trace_id, dedup_keep, "
+    "history";
 
 [[noreturn]] void refuse(const std::string& object, const std::string& message) {
   throw Error(Errc::invalid_argument, "open store", object, message);
@@ -109,11 +111,12 @@ class Parser {
     for (auto& [name, value] : url_.options) {
       if (name == "dedup_keep" || name == "history") {
         others.emplace_back(std::move(name), std::move(value));
-      } else if (!own(name, value) && !of_tls(name, value)) {
+      } else if (!own(name, value) && !of_tls(name, value) && !of_foreign(name, value)) {
         refuse(url_.scheme + ":", "unknown option '" + name + "'; the known ones are " + std::string(kKnown));
       }
     }
     url_.options = std::move(others);
+    out_.foreign.validate();
     if (out_.endpoint.tls && out_.endpoint.tls->cert_file.empty() != out_.endpoint.tls->key_file.empty()) {
       refuse(url_.scheme + ":", "options cert and key are given together");
     }
@@ -164,6 +167,24 @@ class Parser {
       tls.verify = value == "false";
     }
     return true;
+  }
+
+  bool of_foreign(const std::string& name, const std::string& value) {
+    ForeignMapping& foreign = out_.foreign;
+    const std::pair<std::string_view, std::vector<std::string>&> meanings[] = {
+        {"foreign_type", foreign.type},       {"foreign_id", foreign.id},     {"foreign_source", foreign.source},
+        {"foreign_subject", foreign.subject}, {"foreign_time", foreign.time}, {"foreign_trace_id", foreign.trace_id}};
+    for (const auto& [known, fields] : meanings) {
+      if (name != known) continue;
+      fields.clear();
+      for (std::string_view rest = value; !rest.empty();) {
+        const std::string_view field = rest.substr(0, rest.find(','));
+        fields.emplace_back(field);
+        rest.remove_prefix(std::min(rest.size(), field.size() + 1));
+      }
+      return true;
+    }
+    return false;
   }
 
   static constexpr unsigned kMostDatabase = 2'147'483'647;

@@ -7,6 +7,7 @@
 
 #include "io/endpoint.hpp"
 #include "millrace/types.hpp"
+#include "store/redis/foreign_mapping.hpp"
 #include "store/url.hpp"
 
 namespace millrace::store::redis {
@@ -45,6 +46,10 @@ struct RedisUrl {
   /// `timeout=<ms>`: how long an answer is waited for. Longer than the longest pause of the server (a slow disk with
   /// `appendfsync always`, another client's script), or its answers get lost.
   Milliseconds timeout{5'000};
+
+  /// `foreign_type=`, `foreign_id=`, `foreign_source=`, `foreign_subject=`, `foreign_time=`, `foreign_trace_id=`: names
+  /// of fields, separated by commas, instead of the usual ones. Every process that shares a store says the same.
+  ForeignMapping foreign = {};
 
   // TLS, `rediss:` only: `ca=<file>`, `cert=<file>` and `key=<file>`, `server_name=<name>`, `insecure=true`.
 

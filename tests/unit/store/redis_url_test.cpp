@@ -31,6 +31,17 @@ TEST(RedisUrl, HasDefaults) {
   EXPECT_EQ(url.connect_timeout, Milliseconds(2000));
 }
 
+TEST(RedisUrl, SaysWhichFieldsOfForeignEntriesMeanWhat) {
+  const RedisUrl url = parse_redis_url("redis://?foreign_type=kind,event_type&foreign_time=at&foreign_id=");
+  EXPECT_EQ(url.foreign.type, (std::vector<std::string>{"kind", "event_type"}));
+  EXPECT_EQ(url.foreign.time, (std::vector<std::string>{"at"}));
+  EXPECT_TRUE(url.foreign.id.empty());
+  EXPECT_EQ(url.foreign.trace_id, ForeignMapping{}.trace_id);
+  EXPECT_NE(refusal("redis://?foreign_type=").find("every event has a type"), std::string::npos);
+  EXPECT_NE(refusal("redis://?foreign_time=id").find("already means something else"), std::string::npos);
+  EXPECT_NE(refusal("redis://?foreign_type=a,,b").find("a field has a name"), std::string::npos);
+}
+
 TEST(RedisUrl, ReadsEveryPart) {
   const RedisUrl url = parse_redis_url(
       "redis://me:p%40ss%2Fw%3Ard@db.example:7000/3?prefix=app:&durability=relaxed&replicas=2&connect_timeout=100&"
