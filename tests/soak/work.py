@@ -23,7 +23,7 @@ PUBLISHERS = 2  # one alone waits for one commit after the other, and a slow dis
 CLAIM = 1000
 # A consumer claims, then settles, then claims, and each waits for a commit: one alone would fall behind 20,000/s for no
 # reason of the daemon's.
-CONSUMERS = {"everything": 2}
+CONSUMERS = {"everything": 4}
 
 # name → (types, order, of the keys these, share of failures, wait per claim in s)
 GROUPS = {

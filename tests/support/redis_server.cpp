@@ -103,7 +103,7 @@ void RedisServer::write_settings() const {
   std::ofstream out(file("redis.conf"));
   out << "dir " << directory_ << "\nunixsocket " << socket() << "\nlogfile " << file("redis.log")
       << "\nbind 127.0.0.1\nport " << port_ << "\ndaemonize no\n";
-  if (!options_.sentinel) out << "save \"\"\nappendonly yes\nappendfsync always\n";
+  if (!options_.sentinel) out << "save \"\"\nappendonly yes\nappendfsync always\naof-load-truncated no\n";
   if (options_.tls) {
     out << "tls-port " << tls_port_ << "\ntls-cert-file " << file("server.crt") << "\ntls-key-file "
         << file("server.key") << "\ntls-ca-cert-file " << file("ca.crt") << "\ntls-auth-clients no\n";
@@ -111,7 +111,15 @@ void RedisServer::write_settings() const {
   for (const auto& [name, value] : options_.settings) out << name << ' ' << value << '\n';
 }
 
+/// Cuts what a kill tore off, as docs/stores.md tells operators to ("A torn file").
+void RedisServer::repair() const {
+  const std::string manifest = file("appendonlydir/appendonly.aof.manifest");
+  if (!std::filesystem::exists(manifest)) return;
+  run("echo y | redis-check-aof --fix " + quoted(manifest) + " >>" + quoted(file("repair.log")) + " 2>&1");
+}
+
 void RedisServer::start() {
+  repair();
   std::filesystem::remove(socket());
   const std::string settings = file("redis.conf");
   const pid_t parent = ::getpid();

@@ -45,6 +45,7 @@ class RedisServer {
 
  private:
   void write_settings() const;
+  void repair() const;
   [[nodiscard]] bool answers() const;
   void reap();
 
