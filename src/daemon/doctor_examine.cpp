@@ -36,8 +36,8 @@ std::optional<Timestamp> newest_of(Store& store) {
     if (stream.events == 0 || stream.last == Position{}) continue;
     ReadQuery last;
     // Of the moment before when it is the first of its own: not every backend has all of the positions in between.
-    last.after = stream.last.low > 0 ? Position{stream.last.high, stream.last.low - 1}
-                                     : Position{stream.last.high - 1, 0};
+    last.after =
+        stream.last.low > 0 ? Position{stream.last.high, stream.last.low - 1} : Position{stream.last.high - 1, 0};
     last.limit = 1;
     for (const StoredEvent& stored : store.log().read(stream.name, last).events)
       newest = std::max(newest.value_or(stored.stored_at), stored.stored_at);

@@ -11,8 +11,8 @@
 namespace millrace::conformance {
 
 /// Somebody else on the same Redis server, who does to the native groups whatever a client may do, all the time: takes
-/// over what is pending, acknowledges it, removes consumers, sets cursors, drops the scripts. None of it changes what is
-/// true, so every check must hold beside it. (What changes the truth, XDEL, XTRIM, FLUSHALL and reading as a foreign
+/// over what is pending, acknowledges it, removes consumers, sets cursors, drops the scripts. None of it changes what
+/// is true, so every check must hold beside it. (What changes the truth, XDEL, XTRIM, FLUSHALL and reading as a foreign
 /// consumer, and XGROUP DESTROY have tests of their own.)
 class Neighbour {
  public:

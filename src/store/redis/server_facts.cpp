@@ -77,7 +77,8 @@ Level ServerFacts::level() const noexcept {
 }
 
 std::vector<std::string> config_question() {
-  return {"CONFIG", "GET", "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "aof-load-truncated", "maxmemory-policy"};
+  return {"CONFIG",          "GET", "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "aof-load-truncated",
+          "maxmemory-policy"};
 }
 
 ServerFacts read_facts(const Reply* hello, const Reply& info, const Reply& config) {

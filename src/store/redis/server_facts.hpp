@@ -44,8 +44,8 @@ Level level_of(const ServerFacts& facts, const RedisUrl& url) noexcept;
 /// for what passes: it loads, is a replica, has too few replicas.
 std::optional<Error> why_unfit(const ServerFacts& facts, const RedisUrl& url);
 
-/// What an operator should change although the server will do, or nothing: its file of commands may bring back a part of
-/// a torn transaction (docs/stores.md, "A torn file").
+/// What an operator should change although the server will do, or nothing: its file of commands may bring back a part
+/// of a torn transaction (docs/stores.md, "A torn file").
 std::optional<std::string> why_doubtful(const ServerFacts& facts);
 
 }  // namespace millrace::store::redis
