@@ -91,7 +91,7 @@ void RedisLedger::look_at_foreigners(Slot& slot, std::string_view operation) {
   slot.foreign_looked_at = client_.now();
 }
 
-/// False when somebody else committed meanwhile.
+/// False when something changed meanwhile.
 bool RedisLedger::take_in_foreigners(Slot& slot, bool impatient) {
   Group& group = *slot.group;
   const StreamName& stream = group.identity.stream;
@@ -110,7 +110,12 @@ bool RedisLedger::take_in_foreigners(Slot& slot, bool impatient) {
   std::map<Ordinal, Held> held;
   const auto is_ours = [&](const std::string& consumer) { return ours.contains(consumer); };
   if (!std::all_of(view.holders.begin(), view.holders.end(), is_ours)) {
-    held = pending_of(client_, log, name);
+    try {
+      held = pending_of(client_, log, name);
+    } catch (const Error& error) {
+      if (error.code() != Errc::unknown_group) throw;
+      return false;  // somebody destroyed it between the two questions: look again
+    }
     std::erase_if(held, [&](const auto& one) { return is_ours(one.second.consumer); });
   }
 

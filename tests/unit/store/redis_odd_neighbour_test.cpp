@@ -13,11 +13,10 @@ class RedisOddNeighbour : public RedisLedgerTest {
  protected:
   /// Entries in our format, but by somebody else, at ids of their own: `count` from `first` on within a millisecond.
   void add_at(std::uint64_t milliseconds, std::uint64_t first, std::size_t count, const std::string& log = kLog) {
-    redis(
-        {"EVAL",
-         "for i = 0, ARGV[3] - 1 do redis.call('XADD', KEYS[1], ARGV[1] .. '-' .. string.format('%.0f', ARGV[2] + i), "
-         "'id', ARGV[1] .. '-' .. i, 'source', '/theirs', 'type', 't') end return 1",
-         "1", log, std::to_string(milliseconds), std::to_string(first), std::to_string(count)});
+    const std::string script =
+        "for i = 0, ARGV[3] - 1 do redis.call('XADD', KEYS[1], ARGV[1] .. '-' .. string.format('%.0f', ARGV[2] + i), "
+        "'id', ARGV[1] .. '-' .. i, 'source', '/theirs', 'type', 't') end return 1";
+    redis({"EVAL", script, "1", log, std::to_string(milliseconds), std::to_string(first), std::to_string(count)});
   }
 };
 
@@ -124,12 +123,11 @@ TEST_F(RedisOddNeighbour, AnyNumberOfDeadLettersIsRedrivenAndPurged) {
   Process process(*this);
   for (const auto& [group, letters] : {std::pair("a", kLetters), std::pair("b", std::uint64_t{2'500})}) {
     process.make_group(group, OrderRule::parse("none"));
-    redis(
-        {"EVAL",
-         "for i = 1, ARGV[1] do redis.call('HSET', KEYS[1], '1000-' .. i, 'died_at=1 redriven=0 attempts=1 failures=1 "
-         "crashes=0 reason=no') redis.call('ZADD', KEYS[2], 0, string.format('%013.0f-%07.0f', 1000, i)) end return 1",
-         "2", std::string("millrace:group:") + group + ":dead", std::string("millrace:group:") + group + ":dead:order",
-         std::to_string(letters)});
+    const std::string script =
+        "for i = 1, ARGV[1] do redis.call('HSET', KEYS[1], '1000-' .. i, 'died_at=1 redriven=0 attempts=1 failures=1 "
+        "crashes=0 reason=no') redis.call('ZADD', KEYS[2], 0, string.format('%013.0f-%07.0f', 1000, i)) end return 1";
+    redis({"EVAL", script, "2", std::string("millrace:group:") + group + ":dead",
+           std::string("millrace:group:") + group + ":dead:order", std::to_string(letters)});
   }
   EXPECT_EQ(process.ledger().redrive("a", {}), kLetters);
   EXPECT_EQ(process.ledger().group("a").lag.waiting, kLetters);
