@@ -273,6 +273,7 @@ void Connection::close(const Error& why) {
   retry_.cancel();
   timer_.cancel();
   pipeline_.on_down(why, steady_clock::now());
+  pipeline_.fail_lost();
   pipeline_.fail_unsent(Error(Errc::stopped, "", "", "the store was closed"));
   attempt_.reset();
   events_ = {};
@@ -306,6 +307,7 @@ void Connection::on_timer(Steady now) {
   if (pipeline_.on_time(now) && state_ == State::ready) {
     return lose(failure("the server has stopped answering"));
   }
+  write();  // it may have waited until all who lost something had heard of it
   if (state_ == State::ready && look_ <= now) {
     look_ = now + kQuiet;
     if (heard_ + kQuiet <= now + Milliseconds(100) && pipeline_.in_flight() == 0 && !stopping_) ask_time(now);

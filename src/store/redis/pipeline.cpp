@@ -65,6 +65,7 @@ void Pipeline::write(Request& request, std::size_t limit, Output& out) {
 
 Output Pipeline::take_output(std::size_t limit, Steady now) {
   Output out;
+  if (!lost_.empty()) return out;  // who comes later hears later
   while (!out.large && out.gathered.size() < limit) {
     std::deque<RequestPtr>& from = again_.empty() ? queue_ : again_;
     if (from.empty()) break;
@@ -136,12 +137,10 @@ void Pipeline::on_down(const Error& why, Steady now) {
   std::deque<RequestPtr> sent;
   sent.swap(sent_);
   sent.erase(sent.begin(), sent.begin() + static_cast<std::ptrdiff_t>(std::exchange(overdue_, 0)));
+  if (lost_.empty()) why_lost_ = why_down_;  // else nothing was sent since
   for (RequestPtr& request : sent) {
-    if (request->writes) {
-      fail(std::move(request), Errc::outcome_unknown,
-           "no answer came, and it may have been done; retry with the same ids: " + why_down_);
-    } else if (request->lost) {
-      fail(std::move(request), Errc::unavailable, "lost its connection twice: " + why_down_);
+    if (request->writes || request->lost) {
+      lost_.push_back(std::move(request));
     } else {
       request->lost = true;
       request->replies.clear();
@@ -151,12 +150,30 @@ void Pipeline::on_down(const Error& why, Steady now) {
   }
 }
 
+void Pipeline::fail_lost(std::size_t& most) {
+  for (; most > 0 && !lost_.empty(); --most) {
+    RequestPtr request = std::move(lost_.front());
+    lost_.pop_front();
+    if (request->writes) {
+      fail(std::move(request), Errc::outcome_unknown,
+           "no answer came, and it may have been done; retry with the same ids: " + why_lost_);
+    } else {
+      fail(std::move(request), Errc::unavailable, "lost its connection twice: " + why_lost_);
+    }
+  }
+}
+
+void Pipeline::fail_lost() {
+  std::size_t all = lost_.size();
+  fail_lost(all);
+}
+
 Steady Pipeline::unsent_expiry(const Request& request) const {
   return request.queued_at + (connected_ ? request.patience : connect_timeout_);
 }
 
-void Pipeline::expire(std::deque<RequestPtr>& waiting, Steady now) {
-  while (!waiting.empty() && unsent_expiry(*waiting.front()) <= now) {
+void Pipeline::expire(std::deque<RequestPtr>& waiting, Steady now, std::size_t& most) {
+  for (; most > 0 && !waiting.empty() && unsent_expiry(*waiting.front()) <= now; --most) {
     RequestPtr request = std::move(waiting.front());
     waiting.pop_front();
     const std::string message =
@@ -167,10 +184,11 @@ void Pipeline::expire(std::deque<RequestPtr>& waiting, Steady now) {
   }
 }
 
-bool Pipeline::on_time(Steady now) {
-  expire(again_, now);
-  expire(queue_, now);
-  while (overdue_ < sent_.size() && sent_[overdue_]->sent_at + sent_[overdue_]->patience <= now) {
+bool Pipeline::on_time(Steady now, std::size_t most) {
+  fail_lost(most);
+  expire(again_, now, most);
+  expire(queue_, now, most);
+  for (; most > 0 && overdue_ < sent_.size() && sent_[overdue_]->sent_at + sent_[overdue_]->patience <= now; --most) {
     // What stays behind only takes its answers, should they still come.
     auto stays = std::make_unique<Request>();
     stays->commands = sent_[overdue_]->commands;
@@ -190,6 +208,7 @@ bool Pipeline::on_time(Steady now) {
 }
 
 std::optional<Steady> Pipeline::next_deadline() const {
+  if (!lost_.empty()) return Steady{};  // at once
   std::optional<Steady> next;
   const auto consider = [&next](Steady time) { next = next ? std::min(*next, time) : time; };
   if (!again_.empty()) consider(unsent_expiry(*again_.front()));
@@ -203,6 +222,7 @@ std::optional<Steady> Pipeline::oldest() const {
   const auto consider = [&oldest](const Request& request) {
     oldest = std::min(oldest.value_or(request.queued_at), request.queued_at);
   };
+  if (!lost_.empty()) consider(*lost_.front());
   if (!again_.empty()) consider(*again_.front());
   if (!queue_.empty()) consider(*queue_.front());
   if (overdue_ < sent_.size()) consider(*sent_[overdue_]);

@@ -62,6 +62,8 @@ struct Output {
 /// back into this.
 class Pipeline {
  public:
+  static constexpr std::size_t kFailuresPerTurn = 256;
+
   /// \param replicas how many must have a write (Request::confirm)
   /// \param server   the object of its errors
   Pipeline(std::string server, Milliseconds connect_timeout, unsigned replicas);
@@ -73,17 +75,20 @@ class Pipeline {
   void on_connected();
   void on_bytes(Steady now);  ///< something came, if not a whole reply
   /// There is no connection, for this reason. What was sent has failed, except reads, which are sent once more on the
-  /// next one.
+  /// next one. on_time says so to those who wait, and until it has, nothing is sent.
   void on_down(const Error& why, Steady now);
-  /// Fails what has waited too long. True when the connection should be given up: nothing at all has come since
-  /// something was sent that is overdue.
-  [[nodiscard]] bool on_time(Steady now);
+  /// Fails what was lost or has waited too long: so many at most, so that nobody else is kept waiting, and the rest is
+  /// due at once. True when the connection should be given up: nothing at all has come since something was sent that is
+  /// overdue.
+  [[nodiscard]] bool on_time(Steady now, std::size_t most = kFailuresPerTurn);
   /// When on_time has something to do; nullopt while nothing waits.
   [[nodiscard]] std::optional<Steady> next_deadline() const;
   /// Fails what was not sent.
   void fail_unsent(const Error& why);
+  /// Fails the rest of what was lost.
+  void fail_lost();
 
-  [[nodiscard]] std::size_t in_flight() const { return sent_.size(); }
+  [[nodiscard]] std::size_t in_flight() const { return sent_.size() + lost_.size(); }
   [[nodiscard]] std::size_t unsent() const { return again_.size() + queue_.size(); }
   [[nodiscard]] std::uint64_t errors() const { return errors_; }
   /// Since when the oldest request that is not through waits; nullopt when none does.
@@ -95,7 +100,8 @@ class Pipeline {
   void complete(RequestPtr request, Steady now);
   void write(Request& request, std::size_t limit, Output& out);
   [[nodiscard]] Steady unsent_expiry(const Request& request) const;
-  void expire(std::deque<RequestPtr>& waiting, Steady now);
+  void fail_lost(std::size_t& most);
+  void expire(std::deque<RequestPtr>& waiting, Steady now, std::size_t& most);
 
   std::string server_;
   Milliseconds connect_timeout_;
@@ -103,6 +109,8 @@ class Pipeline {
   std::deque<RequestPtr> again_;  ///< goes before queue_: reads that were lost, scripts that were not known
   std::deque<RequestPtr> queue_;
   std::deque<RequestPtr> sent_;
+  std::deque<RequestPtr> lost_;  ///< were sent on a connection that is no more, and are to fail
+  std::string why_lost_;
   std::size_t overdue_ = 0;  ///< the first so many of sent_ were given up; their answers are thrown away
   std::map<std::string_view, std::uint64_t> script_sent_;  ///< digest → when its text was sent on this connection
   std::uint64_t counter_ = 0;

@@ -62,7 +62,10 @@ class RedisPipeline : public ::testing::Test {
   std::string take(int ms = 0, std::size_t limit = kPlenty) {
     return std::string(pipeline.take_output(limit, at(ms)).view());
   }
-  void lose(int ms = 0) { pipeline.on_down(Error(Errc::unavailable, "connect to", "h", "cut"), at(ms)); }
+  void lose(int ms = 0) {
+    pipeline.on_down(Error(Errc::unavailable, "connect to", "h", "cut"), at(ms));
+    pipeline.fail_lost();
+  }
 
   std::vector<std::string> happened;
   std::string last_message;
@@ -161,6 +164,39 @@ TEST_F(RedisPipeline, AReadIsSentOnceMoreAndGoesFirst) {
   EXPECT_EQ(take(), "read;later;");
   lose();
   EXPECT_EQ(happened, (Happened{"read!unavailable", "later!outcome_unknown"}));
+}
+
+TEST_F(RedisPipeline, WhoLostSomethingHearsOfItInTurnsAndBeforeAnythingIsSent) {
+  connect();
+  for (const char* name : {"a", "b", "c"}) pipeline.push(request(name));
+  take();
+  pipeline.push(request("next"));
+  pipeline.on_down(Error(Errc::unavailable, "connect to", "h", "cut"), at(1));
+  connect();
+  EXPECT_EQ(happened, Happened{}) << "all at once would keep others waiting";
+  EXPECT_EQ(pipeline.in_flight(), 3U);
+  EXPECT_EQ(pipeline.oldest(), at(0));
+  EXPECT_LT(pipeline.next_deadline(), at(1)) << "at once";
+  EXPECT_FALSE(pipeline.on_time(at(1), 2));
+  EXPECT_EQ(happened, (Happened{"a!outcome_unknown", "b!outcome_unknown"}));
+  EXPECT_EQ(take(1), "") << "its answer could come before c has heard";
+  EXPECT_FALSE(pipeline.on_time(at(1), 2));
+  EXPECT_EQ(happened.back(), "c!outcome_unknown");
+  EXPECT_EQ(pipeline.in_flight(), 0U);
+  EXPECT_EQ(take(1), "next;");
+}
+
+TEST_F(RedisPipeline, WhatHasWaitedTooLongHearsOfItInTurns) {
+  connect();
+  for (const char* name : {"a", "b"}) pipeline.push(request(name));
+  take(0);
+  for (const char* name : {"c", "d"}) pipeline.push(request(name));
+  pipeline.on_bytes(at(400));
+  EXPECT_FALSE(pipeline.on_time(at(500), 3));
+  EXPECT_EQ(happened, (Happened{"c!unavailable", "d!unavailable", "a!outcome_unknown"}));
+  EXPECT_EQ(pipeline.next_deadline(), at(500)) << "due at once";
+  EXPECT_FALSE(pipeline.on_time(at(500), 3));
+  EXPECT_EQ(happened.back(), "b!outcome_unknown");
 }
 
 TEST_F(RedisPipeline, WithoutAConnectionWaitsForTheConnectTimeoutOnly) {
