@@ -92,6 +92,15 @@ class Store {
   };
   /// None for a store without a server. Answers at once, also while the server does not.
   [[nodiscard]] virtual std::vector<Pool> pools() const { return {}; }
+
+  /// A setting of the server that weakens what its store promises, though not below what was asked for.
+  struct Doubt {
+    std::string found = {};    ///< "aof-load-truncated is yes"
+    std::string at_risk = {};  ///< what could be lost or repeated
+    std::string to_do = {};
+  };
+  /// As of the server's last word. None for a store without a server.
+  [[nodiscard]] virtual std::vector<Doubt> doubts() const { return {}; }
 };
 
 /// Opens (and by default creates) a store. A new store has the streams `events` and `logs`.

@@ -85,6 +85,7 @@ struct Examination {
   bool owner_hidden = false;              ///< the lock file is there and cannot be read
   std::optional<Timestamp> newest = {};   ///< when its newest event was stored
   std::uint64_t file_bytes = 0;
+  std::vector<Store::Doubt> doubts = {};  ///< about its server
   // Where it lies
   std::string directory;  ///< the nearest that exists
   std::optional<Mount> mount = {};

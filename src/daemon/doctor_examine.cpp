@@ -79,6 +79,7 @@ void look_at_store(Examination& seen, const ExamineOptions& options, const std::
     }
     seen.store = store->describe();
     seen.newest = newest_of(*store);
+    seen.doubts = store->doubts();
   } catch (const Error& error) {
     seen.refused = error;
   }

@@ -64,6 +64,14 @@ Finding judge_owner(const Examination& seen) {
   return ok("owner", seen.owner->empty() ? "a process serves it" : "served by pid " + *seen.owner);
 }
 
+void judge_server(const Examination& seen, std::vector<Finding>& out) {
+  if (!seen.on_server || seen.refused) return;
+  for (const Store::Doubt& doubt : seen.doubts) {
+    out.push_back({"server", FindingLevel::warn, doubt.found, doubt.at_risk, doubt.to_do});
+  }
+  if (seen.doubts.empty()) out.push_back(ok("server", "its settings keep what is promised"));
+}
+
 Finding judge_file_system(const Examination& seen) {
   if (!seen.mount)
     return {"file_system", FindingLevel::warn, "what " + seen.directory + " lies on is unknown", "unknown",
@@ -329,6 +337,7 @@ std::vector<Finding> judge(const Examination& seen) {
       out.push_back(judge_one(seen));
     }
   }
+  judge_server(seen, out);
   out.push_back(judge_clock(seen));
   judge_limits(seen, out);
   if (seen.certificate) out.push_back(judge_certificate(*seen.certificate, seen.now));

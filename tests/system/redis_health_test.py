@@ -231,9 +231,20 @@ class Doctor(harness.Case):
             # Nothing is said of a disk, a file or an owner of this machine: they are the server's.
             self.assertEqual(set(found) & {"owner", "file_system", "device", "sync", "disk", "permissions"}, set())
             self.assertLessEqual({"store", "clock", "descriptors", "memory"}, set(found))
+            self.assertEqual(found["server"]["level"], "ok", found)
             self.assertIn(code, (0, 1))
         code, out, err = harness.run("doctor", "--store", server.url())
         self.assertRegex(out, r"(?m)^ok +store +redis\+unix:.*opens")
+
+    def test_a_setting_that_weakens_the_promise(self):
+        server = self.redis("--aof-load-truncated", "yes")
+        d = self.daemon(store=server.url())
+        for where in (["--url", d.url], ["--store", server.url()]):
+            code, answer, found = self.examine(*where)
+            self.assertEqual(found["server"]["level"], "warn", found)
+            self.assertIn("aof-load-truncated is yes", found["server"]["found"])
+            self.assertIn("published again", found["server"]["at_risk"])
+            self.assertIn("redis-check-aof --fix", found["server"]["to_do"])
 
     def test_a_server_that_is_away(self):
         server = self.redis()

@@ -170,8 +170,10 @@ void Client::Impl::learn(const ServerFacts& facts) {
   const std::lock_guard lock(mutex_);
   if (unfit && !unfit_) log::write(log::Level::error, *unfit);
   if (!unfit && unfit_) log::info("server_fit_again", around.url.describe(), "writes are taken again");
-  const std::optional<std::string> doubt = why_doubtful(facts);
-  if (doubt && !why_doubtful(facts_)) log::warn("server_settings", around.url.describe(), *doubt);
+  const std::optional<Store::Doubt> doubt = why_doubtful(facts);
+  if (doubt && !why_doubtful(facts_)) {
+    log::warn("server_settings", around.url.describe(), doubt->found + ": " + doubt->at_risk + "; " + doubt->to_do);
+  }
   facts_ = facts;
   unfit_ = std::move(unfit);
   refusing_ = unfit_.has_value();

@@ -150,11 +150,12 @@ std::optional<Error> why_unfit(const ServerFacts& facts, const RedisUrl& url) {
   return std::nullopt;
 }
 
-std::optional<std::string> why_doubtful(const ServerFacts& facts) {
+std::optional<Store::Doubt> why_doubtful(const ServerFacts& facts) {
   if (facts.appendonly != "yes" || facts.load_truncated != "yes") return std::nullopt;
-  return "aof-load-truncated is yes: when the server is killed while it writes, its second start after that may bring "
-         "back a part of what nobody was answered, such as events that were published again meanwhile; set it to no, "
-         "and run redis-check-aof --fix before a start (docs/stores.md)";
+  return Store::Doubt{"aof-load-truncated is yes",
+                      "when the server is killed while it writes, its second start after that may bring back a part of "
+                      "what nobody was answered, such as events that were published again meanwhile",
+                      "set it to no, and run redis-check-aof --fix before a start (docs/stores.md)"};
 }
 
 }  // namespace millrace::store::redis

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "millrace/error.hpp"
+#include "millrace/store.hpp"
 #include "store/redis/reply.hpp"
 #include "store/redis/url.hpp"
 
@@ -46,6 +47,6 @@ std::optional<Error> why_unfit(const ServerFacts& facts, const RedisUrl& url);
 
 /// What an operator should change although the server will do, or nothing: its file of commands may bring back a part
 /// of a torn transaction (docs/stores.md, "A torn file").
-std::optional<std::string> why_doubtful(const ServerFacts& facts);
+std::optional<Store::Doubt> why_doubtful(const ServerFacts& facts);
 
 }  // namespace millrace::store::redis

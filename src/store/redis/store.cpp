@@ -67,6 +67,10 @@ class RedisStore final : public Store {
   }
   [[nodiscard]] std::vector<Figure> figures() const override;
   [[nodiscard]] std::vector<Pool> pools() const override;
+  [[nodiscard]] std::vector<Doubt> doubts() const override {
+    const std::optional<Doubt> doubt = why_doubtful(client_.facts());
+    return doubt ? std::vector<Doubt>{*doubt} : std::vector<Doubt>{};
+  }
   void backup(const std::string& to) override {
     throw Error(Errc::invalid_argument, "back up", to,
                 "Redis makes its own backups: `redis-cli --rdb FILE` takes a snapshot while it serves, BGREWRITEAOF "

@@ -53,6 +53,15 @@ void expect(const Examination& seen, std::string_view check, FindingLevel level,
   EXPECT_EQ(finding.to_do.empty(), level == FindingLevel::ok) << check;
 }
 
+TEST(Doctor, TellsWhatAServersSettingsPutAtRisk) {
+  Examination seen = healthy();
+  seen.on_server = true;
+  expect(seen, "server", FindingLevel::ok, "");
+  seen.doubts.push_back({"x is yes", "this and that", "set it to no"});
+  expect(seen, "server", FindingLevel::warn, "x is yes");
+  EXPECT_EQ(of(seen, "server").to_do, "set it to no");
+}
+
 TEST(Doctor, FindsNothingWrongWithAHealthyMachine) {
   const auto findings = judge(healthy());
   EXPECT_EQ(worst(findings), FindingLevel::ok);
