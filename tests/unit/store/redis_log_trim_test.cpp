@@ -143,8 +143,8 @@ TEST_F(RedisLogTest, ANeighboursTrimIsNoObstacle) {
 
 TEST_F(RedisLogTest, RetentionMakesRoomWhenThereIsNone) {
   append(events_of("e", 10));
-  log().set_retention("events", {.max_events = 3});
   neighbour({"CONFIG", "SET", "maxmemory", "1"});
+  log().set_retention("events", {.max_events = 3});
   log_->start_retention();
   for (int i = 0; i < 400 && log().stream("events").events != 3; ++i) {
     std::this_thread::sleep_for(Milliseconds{50});
