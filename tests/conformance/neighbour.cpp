@@ -44,6 +44,7 @@ std::uint64_t number(const ReplyPtr& reply) {
 
 constexpr std::size_t kName = 1;  // XINFO answers "name", then the name
 constexpr std::chrono::milliseconds kPause{1};
+constexpr std::uint64_t kDestroyEvery = 16;
 
 }  // namespace
 
@@ -110,6 +111,7 @@ void Neighbour::visit(Connection& server, const std::string& log, const std::str
   }
   const ReplyPtr set = server({"XGROUP", "SETID", log, group, turn_ % 2 == 0 ? "0-0" : "$"});
   if (set && set->type == REDIS_REPLY_STATUS) ++set_;
+  if (turn_ % kDestroyEvery == 0) destroyed_ += number(server({"XGROUP", "DESTROY", log, group}));
 }
 
 }  // namespace millrace::conformance

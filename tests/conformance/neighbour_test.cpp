@@ -28,7 +28,7 @@ TEST(HostileNeighbour, DoesWhatItSaysBesideEveryCheck) {
   subject.ledger().ensure_group(group, from_beginning());
   const auto enough = [&] {
     const Neighbour::Deeds deeds = subject.neighbour()->deeds();
-    return deeds.acked >= 50 && deeds.stolen >= 50 && deeds.removed >= 20 && deeds.set >= 50;
+    return deeds.acked >= 50 && deeds.stolen >= 50 && deeds.removed >= 20 && deeds.set >= 50 && deeds.destroyed >= 5;
   };
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   int round = 0;
