@@ -549,6 +549,17 @@ class Case(unittest.TestCase):
         self.addCleanup(daemon.__exit__)
         return daemon
 
+    def refused(self, url, *words):
+        """A daemon does not start on this store, and its log, which is returned, says why in these words."""
+        daemon = Daemon(store=url)
+        self.addCleanup(daemon.__exit__)
+        code, log = daemon.refused()
+        self.assertNotEqual(code, 0)
+        for word in words:
+            self.assertRegex(log, word)
+        self.assertNotRegex(log.lower(), "terminate called|segmentation|assert")
+        return log
+
     def redis(self, *settings, **options):
         """A Redis server of the test's own; its absence fails in CI."""
         if missing := RedisServer.missing():

@@ -451,16 +451,6 @@ class Memory(RedisDay):
 
 
 class Refused(RedisDay):
-    def refused(self, url, *words):
-        daemon = harness.Daemon(store=url)
-        self.addCleanup(daemon.__exit__)
-        code, log = daemon.refused()
-        self.assertNotEqual(code, 0)
-        for word in words:
-            self.assertRegex(log, word)
-        self.assertNotRegex(log.lower(), "terminate called|segmentation|assert")
-        return log
-
     def test_a_wrong_password(self):
         self.server = self.redis("--requirepass", "correct-horse", port=True)
         log = self.refused(self.server.tcp_url("default:wrong-secret@"), "permission_denied", "password")

@@ -28,16 +28,6 @@ class Life(harness.Case):
     def publish(self, client, id):
         return client.post(EVENTS, json.dumps([event(id)]), headers=BATCH)
 
-    def refused(self, url, *words):
-        daemon = harness.Daemon(store=url)
-        self.addCleanup(daemon.__exit__)
-        code, log = daemon.refused()
-        self.assertNotEqual(code, 0)
-        for word in words:
-            self.assertRegex(log, word)
-        self.assertNotRegex(log.lower(), "terminate called|segmentation|assert")
-        return log
-
     def pool(self, client, name):
         (pool,) = [p for p in client.get("/health", timeout=20).json["pools"] if p["pool"] == name]
         return pool
