@@ -249,7 +249,7 @@ def judge(published, books, told, infos):
                 wrong.append(f"{group}: key {key} has more events than were published")
             elif up_to != published[key]:
                 missing += published[key] - up_to - len(early)
-                example = example or f"{key}-{up_to + 1}"
+                example = example or f"{up_to + 1:012d}-{key}"
         if missing:
             wrong.append(f"{group}: {missing} events or more were never acknowledged, the first is {example}")
         # What the books take for acknowledged because an answer was lost, the server must have counted, once each.
