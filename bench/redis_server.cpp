@@ -40,10 +40,10 @@ bool RedisServer::installed() {
 }
 
 RedisServer::RedisServer(const std::string& dir)
-    : process_(
-          {find_program("redis-server"), "--port", "0", "--unixsocket", socket(), "--dir", dir, "--appendonly", "yes",
-           "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0", "--save", "", "--logfile", "redis.log"},
-          {}) {
+    : process_({find_program("redis-server"), "--port", "0", "--unixsocket", socket(), "--dir", dir, "--appendonly",
+                "yes", "--appendfsync", "always", "--aof-load-truncated", "no", "--auto-aof-rewrite-percentage", "0",
+                "--save", "", "--logfile", "redis.log"},
+               {}) {
   for (int tries = 0; tries < 500 && process_.running(); ++tries) {
     try {
       BareClient(socket()).call({"PING"});
