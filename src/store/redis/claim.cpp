@@ -180,7 +180,8 @@ ClaimAnswer RedisLedger::claim(const GroupName& name, const ClaimRequest& reques
         "events_lost", name.str(),
         std::to_string(missing) + " events of stream " + stream->str() + " between " + id_of(unpack(began_at)) +
             " and " + id_of(unpack(cursor)) +
-            " were removed from Redis by somebody else (XTRIM, XDEL, XADD with MAXLEN) before this group got them");
+            " were removed before this group got them: by somebody else (XTRIM, XDEL, XADD with MAXLEN), or by a trim "
+            "while the group had not been used for longer than it expires");
   }
   return answer;
 }

@@ -123,7 +123,7 @@ Commit::Answer Commit::run(Client& client, const std::string& expected, bool cou
   }
   const std::string& reason = items.at(1).as_text();
   if (reason == "moved") return {.kind = Kind::moved};
-  if (reason == "wait") {
+  if (reason == "wait") {  // for some moments another process goes first: asked at once, the answer would be the same
     std::this_thread::sleep_for(std::chrono::microseconds{static_cast<int>(250 + 1'000 * random_unit())});
     return {.kind = Kind::moved};
   }

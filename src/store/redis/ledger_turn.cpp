@@ -200,7 +200,11 @@ bool RedisLedger::finish(Turn& turn, std::string_view operation) {
     case Kind::early: {
       const auto ahead = client_.now() - answer.server_time;
       // A little is waited for. More is the server's clock that was set back: it is its time that counts.
-      ahead <= kLongestWait ? std::this_thread::sleep_for(ahead) : void(turn.attempt.clock_ahead = ahead);
+      if (ahead <= kLongestWait) {
+        std::this_thread::sleep_for(ahead);
+      } else {
+        turn.attempt.clock_ahead = ahead;
+      }
       return false;
     }
     case Kind::read_on:

@@ -5,12 +5,17 @@
 -- Settling goes on when the server is out of memory: it is what makes room.
 --
 -- KEYS: the group's hash, the hash of sessions, the process that is let go first (for moments only).
--- ARGV: the version it was decided upon ('' = there is no such group yet), whether to count it up ('1'), a name of this
--- commit, which begins with the process and stays with the version it makes, so that whoever gets no answer can look
--- whether it was written, whether its process has lost enough races to be let go first ('1'), and then words in groups of <count> <word>...: first preconditions, up to a count of 0, then commands. A count like '?5' marks
--- a command on the native group: it shows what is, so when it fails the rest goes on and the first such failure is
--- told. Two commands are our own: `millrace.copy <stream> <id> <erased> <shell> <hash> <field>` copies an entry to a
--- hash, unless a copy is there; `millrace.drop <hash> <field> <dead>` deletes it, unless it is a dead letter's.
+-- ARGV:
+--   the version it was decided upon ('' = there is no such group yet)
+--   whether to count it up ('1')
+--   a name of this commit, which begins with the process and stays with the version it makes, so that whoever gets no
+--     answer can look whether it was written
+--   whether its process has lost enough races to be let go first ('1')
+--   then words in groups of <count> <word>...: first preconditions, up to a count of 0, then commands.
+-- A count like '?5' marks a command on the native group: it shows what is, so when it fails the rest goes on and the
+-- first such failure is told. Two commands are our own: `millrace.copy <stream> <id> <erased> <shell> <hash> <field>`
+-- copies an entry to a hash, unless a copy is there; `millrace.drop <hash> <field> <dead>` deletes it, unless it is a
+-- dead letter's.
 --
 -- Answers {1, version, time, native failure} or {0, reason, detail}; the time is the server's, in microseconds.
 
