@@ -13,6 +13,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/utf8.hpp"
 #include "http/server.hpp"
 
 namespace millrace::daemon {
@@ -93,13 +94,19 @@ std::string read_secret(const std::string& value) {
   return secret;
 }
 
+/// What is configured is shown again, as TOML and JSON, which know no other bytes. (A file was seen to be UTF-8.)
+const std::string& checked_text(const std::string& text) {
+  if (!is_utf8(text)) throw Error(Errc::invalid_argument, kOperation, "", "is not UTF-8 text");
+  return text;
+}
+
 /// Sets one key; `where` ("millrace.toml:3", a variable, a flag) becomes part of what a failure says.
 void apply(LoadedConfig& loaded, const Descriptor& key, const std::string& value, Origin origin,
            const std::string& where) {
   try {
     std::string text = origin == Origin::file ? expand_variables(value) : value;
     if (key.secret) text = read_secret(text);
-    key.set(loaded.config, text);
+    key.set(loaded.config, checked_text(text));
   } catch (const Error& error) {
     refuse(full_name(key) + " (" + where + ")", error.message());
   }
@@ -203,6 +210,7 @@ class FileReader {
     } else if (const auto text = text_of(node)) {
       value.text = expand_variables(*text);
       if (secret) value.text = read_secret(value.text);
+      checked_text(value.text);
     } else {
       throw Error(Errc::invalid_argument, kOperation, "", "has the wrong kind of value");
     }

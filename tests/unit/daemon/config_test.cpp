@@ -155,6 +155,10 @@ TEST_F(ConfigTest, BadValuesNameTheKeyTheLineAndTheRule) {
   EXPECT_THAT(refusal(file("f.toml", "[server\n")), HasSubstr("f.toml:1: is not TOML"));
   EXPECT_THAT(refusal(std::nullopt, {{"server.max_wait", "x"}}), HasSubstr("server.max_wait (--server-max-wait)"));
   EXPECT_THAT(refusal(std::nullopt, {{"server.nothing", "x"}}), HasSubstr("unknown key"));
+  EXPECT_THAT(refusal(std::nullopt, {{"store.url", "/tmp/a\xff.db"}}),
+              HasSubstr("store.url (--store-url): is not UTF-8 text"));
+  set("CONFIG_TEST_BYTES", "\xff");
+  EXPECT_THAT(refusal(file("g.toml", "[store]\nurl = \"${CONFIG_TEST_BYTES}\"\n")), HasSubstr("is not UTF-8 text"));
 }
 
 TEST_F(ConfigTest, ValuesThatContradictEachOtherAreRefused) {
