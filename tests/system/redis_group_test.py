@@ -107,12 +107,23 @@ class SharedGroup(harness.Case):
         handled = collections.Counter(words[0] for p in processes for _, words in p.said("end"))
         self.assertEqual(handled, collections.Counter(ids))
 
+    @staticmethod
+    def stopped_at_work(process):
+        """Stops it; lets it go on when it was between two events."""
+        process.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.1)  # what it has said is read
+        begun, ended = ({words[0] for _, words in process.said(what)} for what in ("begin", "end"))
+        if not begun - ended:
+            process.process.send_signal(signal.SIGCONT)
+        return begun - ended
+
     def test_what_a_killed_process_held_moves_within_the_lease(self):
         lease = 2.0
         processes = self.consumers(4, takes_ms=20, lease_ms=int(lease * 1000))
         ids = self.publish(2500)
         victim = processes[0]
         harness.wait_until(lambda: len(victim.said("end")) >= 20, 30, "the victim is at work")
+        harness.wait_until(lambda: self.stopped_at_work(victim), 30, "it is stopped with an event in hand")
         victim.process.kill()
         killed = time.monotonic()
         victim.process.wait()

@@ -165,11 +165,11 @@ class Books(harness.Case):
 
     def test_lost_at_the_end(self):
         self.published[4] = 8
-        self.assert_found("quarter: 1 events or more were never acknowledged, the first is 4-8")
+        self.assert_found("quarter: 1 events or more were never acknowledged, the first is 000000000008-4")
 
     def test_lost_in_the_middle(self):
         self.books["everything"][2] = (3, [5, 6, 7])
-        self.assert_found("everything: 1 events or more were never acknowledged, the first is 2-4")
+        self.assert_found("everything: 1 events or more were never acknowledged, the first is 000000000004-2")
 
     def test_invented(self):
         self.books["everything"][2] = (8, [])
