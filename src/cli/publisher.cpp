@@ -26,6 +26,15 @@ bool worth_repeating(const http::Response& response) {
   return retryable != nullptr && retryable->is_bool() && retryable->get_bool();
 }
 
+/// What it says, when that is that nobody knows whether the events were stored.
+std::optional<Error> unknown_outcome(const http::Response& response) {
+  try {
+    throw_problem(response, "publish");
+  } catch (const Error& error) {
+    return error.code() == Errc::outcome_unknown ? std::optional(error) : std::nullopt;
+  }
+}
+
 int strength(std::string_view durability) {
   return durability == "durable" ? 2 : durability == "relaxed" ? 1 : 0;
 }
@@ -54,7 +63,23 @@ void Publisher::flush() {
   lines_.clear();
 }
 
+/// The answer that settles it. What an attempt left open, the refusal of a later one does not close: the events may
+/// have been stored all the same.
 http::Response Publisher::send_patiently(const http::Request& request) {
+  std::optional<Error> unknown;
+  try {
+    http::Response response = repeat(request, unknown);
+    if (response.status < 400 || !unknown) return response;
+  } catch (const Error&) {
+    if (!unknown) throw;
+  }
+  throw Error(unknown->code(), unknown->operation(), lines(),
+              unknown->message() + "; later attempts did not tell; send them again with the same ids",
+              unknown->native());
+}
+
+/// \param unknown becomes the first attempt of which nobody knows
+http::Response Publisher::repeat(const http::Request& request, std::optional<Error>& unknown) {
   const auto deadline = std::chrono::steady_clock::now() + options_.patience;
   std::chrono::milliseconds wait{100};
   bool sent_before = counts_.acknowledged() + counts_.conflicts > 0;
@@ -63,6 +88,7 @@ http::Response Publisher::send_patiently(const http::Request& request) {
     try {
       http::Response response = target_.send(request);
       if (last_try || !worth_repeating(response)) return response;
+      if (!unknown) unknown = unknown_outcome(response);
     } catch (const CannotConnect&) {
       if (!sent_before || last_try) throw;  // nobody there from the beginning: no use waiting
     } catch (const Error& error) {
@@ -70,6 +96,7 @@ http::Response Publisher::send_patiently(const http::Request& request) {
         throw Error(error.code(), error.operation(), lines(), error.message() + "; send them again with the same ids",
                     error.native());
       }
+      if (!unknown && error.code() == Errc::outcome_unknown) unknown = error;
     }
     sent_before = true;
     std::this_thread::sleep_for(wait);

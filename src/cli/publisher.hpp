@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "cli/target.hpp"
+#include "millrace/error.hpp"
 #include "millrace/event.hpp"
 
 namespace millrace::cli {
@@ -44,6 +46,7 @@ class Publisher {
 
  private:
   http::Response send_patiently(const http::Request& request);
+  http::Response repeat(const http::Request& request, std::optional<Error>& unknown);
   void refuse(const http::Response& response, const std::string& operation) const;
   void take(const http::Response& response);
   [[nodiscard]] std::string lines() const;

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line from outside: what it prints, what it exits with, beside a daemon and on a store of its own."""
 
+import http.server
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 import unittest
 
@@ -219,6 +221,43 @@ class Commands(unittest.TestCase):
         out = self.run_command("tail", "--no-follow")[0]
         self.assertNotIn("\033", out)
         self.assertEqual(len(out.splitlines()), 1)
+
+
+class Doubt(unittest.TestCase):
+    def test_what_an_attempt_left_open_no_later_refusal_closes(self):
+        """Beside a daemon that first does not know, and then refuses for good."""
+        answers = [(503, "outcome_unknown", True), (503, "busy", True), (403, "permission_denied", False)]
+
+        class Answer(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                status, code, retryable = answers.pop(0)
+                body = json.dumps({"title": code, "status": status, "detail": "so it is", "code": code,
+                                   "retryable": retryable}).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/problem+json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args):
+                pass
+
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            try:
+                code, out, err = harness.run("publish", "-", "--url", f"http://127.0.0.1:{server.server_port}",
+                                             stdin=line(id="one"))
+            finally:
+                server.shutdown()
+                thread.join()
+        self.assertEqual(answers, [], err)
+        self.assertEqual(code, 1, err)
+        self.assertIn("outcome_unknown", err)
+        self.assertIn("same ids", err)
 
 
 class Configuration(unittest.TestCase):
