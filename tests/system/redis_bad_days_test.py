@@ -208,11 +208,13 @@ class Neighbour(RedisDay):
         daemon = self.begin()
         client = daemon.client()
         client.claim("g", max=1, stream="events", start="beginning")
-        published, ending, problems = {}, threading.Event(), []
+        published, behind, ending, problems = {}, threading.Event(), threading.Event(), []
 
         def publish():
             c = daemon.client()
             for n in range(120):
+                if n == 40:
+                    behind.set()  # till then nobody takes what somebody removes
                 for result in c.publish(*[event(f"e{n}-{m}", partitionkey=f"k{m % 7}") for m in range(20)]):
                     published[result["id"]] = result["position"]
                 time.sleep(0.01)
@@ -235,6 +237,7 @@ class Neighbour(RedisDay):
 
         def consume(name):
             c, chance = daemon.client(), random.Random(f"{harness.SEED} {name}")
+            behind.wait(60)
             while not (ending.is_set() and harness.lag_of(c.group("g")) == (0, 0, 0)):
                 deliveries = c.claim("g", consumer=name, max=25, wait_ms=100)
                 failed = [d for d in deliveries if chance.random() < 0.1]
