@@ -153,8 +153,7 @@ Durability Writer::wait_for(Operation& operation) {
 }
 
 /// Two switches of threads are a good part of what one publisher alone waits for, so with the writer asleep and nothing
-/// queued the caller takes its place for one transaction. Watchers are still told by the writer: the caller may hold
-/// what they wait for.
+/// queued the caller takes its place for one transaction.
 bool Writer::run_at_once(Operation& operation) {
   // Made before anything is marked: nothing may throw between there and the transaction.
   std::vector<Queued> batch;
@@ -168,11 +167,7 @@ bool Writer::run_at_once(Operation& operation) {
   in_transaction_ = false;
   // Under the lock: as soon as it is free the writer may end, and the store with it.
   paused_.notify_all();
-  if (changed && watchers_.any()) {
-    to_tell_ = true;
-    writer_waits_ = false;
-    wake_writer_.notify_one();
-  }
+  if (changed) tell_watchers();
   return true;
 }
 
@@ -209,13 +204,11 @@ void Writer::run() {
     if (queue_.empty() && stopping_ && !in_transaction_) return;
     paused_.wait(lock, [&] { return pauses_ == 0 && !in_transaction_; });
     in_transaction_ = true;
-    const bool tell = std::exchange(to_tell_, false);
     std::vector<Queued> batch = take();
     const bool idle = batch.empty();
     lock.unlock();
     room_.notify_all();
-    if (tell) watchers_.tell();
-    if (!idle && transact(batch)) watchers_.tell();
+    if (!idle && transact(batch)) tell_watchers();
     const auto since = Clock::now() - house_kept_;
     if (since >= kHouseAtLeast || (idle && since >= kIdle) || (more_housework_ && since >= kHouseAgain)) keep_house();
     if (idle && watchers_.any()) look_for_others();
@@ -480,7 +473,13 @@ void Writer::answer(std::vector<Queued> batch, Durability reached) {
 void Writer::run_completions() {
   std::unique_lock lock(completion_mutex_);
   while (true) {
-    wake_completion_.wait(lock, [&] { return completions_end_ || !completions_.empty(); });
+    wake_completion_.wait(lock, [&] { return completions_end_ || to_tell_ || !completions_.empty(); });
+    if (std::exchange(to_tell_, false)) {
+      lock.unlock();
+      watchers_.tell();
+      lock.lock();
+      continue;
+    }
     if (completions_.empty()) return;
     auto [batch, reached] = std::move(completions_.front());
     completions_.pop_front();
@@ -504,6 +503,16 @@ void Writer::run_completions() {
 
 // ---- Watchers ----
 
+/// By a thread that no commit waits for: who publishes may hold what they wait for.
+void Writer::tell_watchers() {
+  if (!watchers_.any()) return;
+  {
+    const std::lock_guard lock(completion_mutex_);
+    to_tell_ = true;
+  }
+  wake_completion_.notify_one();
+}
+
 std::unique_ptr<Watch> Writer::watch(std::function<void()> changed) {
   auto handle = watchers_.add(std::move(changed));
   {
@@ -518,7 +527,7 @@ void Writer::look_for_others() {
   if (!connection_) return;
   try {
     const std::int64_t version = connection_->integer("PRAGMA data_version");
-    if (std::exchange(seen_version_, version) != version) watchers_.tell();
+    if (std::exchange(seen_version_, version) != version) tell_watchers();
   } catch (const Error& error) {
     log::write(log::Level::warn, error);
   }
@@ -548,7 +557,7 @@ void Writer::keep_house() {
   auto operation = std::make_unique<Housekeeping>(housekeeping_, more_housework_);
   Operation* raw = operation.get();
   batch.push_back({raw, std::move(operation)});
-  if (transact(batch)) watchers_.tell();
+  if (transact(batch)) tell_watchers();
 }
 
 void Writer::check_space(std::size_t bytes) {

@@ -144,6 +144,7 @@ class Writer {
   static std::size_t bytes_of(const std::vector<Queued>& batch);
   void answer(std::vector<Queued> batch, Durability reached);
   void run_completions();
+  void tell_watchers();
   void look_for_others();
   void keep_house();
 
@@ -181,7 +182,6 @@ class Writer {
   bool stopping_ = false;
   int pauses_ = 0;
   bool in_transaction_ = false;  ///< of the writer, or of a caller in its place
-  bool to_tell_ = false;         ///< watchers, of what a caller committed
   bool writer_waits_ = false;
   WriterFigures figures_;
 
@@ -189,6 +189,7 @@ class Writer {
   std::condition_variable wake_completion_;
   std::deque<std::pair<std::vector<Queued>, Durability>> completions_;
   bool completions_end_ = false;
+  bool to_tell_ = false;  ///< the watchers
 
   mutable std::mutex durable_mutex_;
   std::unordered_map<std::int64_t, Ordinal> durable_to_;  ///< by stream id; only grows
